@@ -1,0 +1,264 @@
+"""Opens the ring of a state directory: uses the file that is there, or makes one, rebuilt from what SQLite saved.
+
+A file of an earlier boot, a damaged one or one too short for a configured window is set aside, never overwritten and
+never silently replaced by zeros. Where no file can be had the ring lives in this process's memory, and says so.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from ..clock import Clock, SystemClock, boot_id, host_boot_ns
+from ..errors import StateError
+from ..kernels import layout as at
+from ..kernels.ring import Kernels
+from ..snapshot import Saved
+from . import state
+from .blocks import Blocks
+from .directory import Directory
+from .geometry import Geometry, Header
+from .locks import FileLock, MakingLock
+from .memory import Memory
+from .reader import HISTOGRAM_WORDS, Reader, check
+
+_WALL_STEP_NS = 100_000_000  # a change of wall minus ring time worth an entry in the table
+
+
+class Ring:
+    """One ring as one process uses it; made by `open_ring`."""
+
+    def __init__(
+        self, memory: Memory, header: Header, kernels: Kernels, making: MakingLock, path: Path | None, clock: Clock
+    ) -> None:
+        self.header = header
+        self.geometry = header.geometry
+        self.kernels = kernels
+        self.path = path
+        self.memory = memory
+        self.clock = clock
+        if isinstance(clock, SystemClock):
+            clock.epoch_ns = header.epoch_ns
+        self.directory = Directory(memory, header.geometry, making, kernels.publish)
+        locks = None if path is None else path.parent / state.LOCKS
+        self.blocks = Blocks(memory, header, kernels, self.directory, making, locks, clock)
+        self.reader = Reader(memory.words, header)
+        self._making = making
+
+    @property
+    def row_bytes(self) -> int:
+        return self.geometry.row_bytes
+
+    @property
+    def latency_row_bytes(self) -> int:
+        return self.geometry.histogram_bytes
+
+    @property
+    def page(self) -> int:
+        """Address of the private page: the first argument of every kernel."""
+        return self.blocks.page.address
+
+    def put(self, word_offset: int, value: int) -> None:
+        """Set one of the mutable words (`layout.M_*`)."""
+        self.kernels.publish(self.memory.base + word_offset, value)
+
+    def note_wall(self, wall_ns: int) -> int | None:
+        """Enter wall minus ring time into the table if it has moved; by how many ns it moved, if it did."""
+        ring_ns = self.clock.ring_ns()
+        offset = wall_ns - ring_ns
+        entries = self.memory.words[at.M_CLOCK_ENTRIES // 8]
+        moved = offset - self.reader.wall_offset_ns()
+        if entries and abs(moved) < _WALL_STEP_NS:
+            return None
+        entry = at.M_CLOCK_TABLE + 16 * (entries % at.CLOCK_ENTRIES)
+        self.put(entry, ring_ns)
+        self.put(entry + 8, offset)
+        self.put(at.M_CLOCK_ENTRIES, entries + 1)
+        return moved if entries else None
+
+    def file_is_ours(self) -> bool:
+        """Whether the path still leads to the mapped file; somebody may have removed or replaced it."""
+        if self.path is None or self.memory.fd is None:
+            return True
+        try:
+            there = os.stat(self.path)
+        except OSError:
+            return False
+        mapped = os.fstat(self.memory.fd)
+        return (there.st_dev, there.st_ino) == (mapped.st_dev, mapped.st_ino)
+
+
+def open_ring(
+    directory: Path | None,
+    geometry: Geometry,
+    clock: Clock,
+    kernels: Kernels,
+    saved: Callable[[], Saved | None] = lambda: None,
+) -> tuple[Ring, list[str]]:
+    """The ring of `directory`, and what a person should know about how it was come by.
+
+    Args:
+        directory: None for a ring in this process's memory.
+        saved: asked only if a file must be made.
+    """
+    notices: list[str] = []
+    if directory is not None:
+        try:
+            state.prepare(directory)
+            return _open_file(directory / state.RING_FILE, geometry, clock, kernels, saved, notices), notices
+        except (StateError, OSError) as e:
+            notices.append(
+                f"no shared ring: {e}. Each worker now counts in its own memory, budgets are per worker "
+                "and end with it. Give a writable directory by OTELSLO_STATE_DIR"
+            )
+    header = _new_header(geometry, clock, None)
+    memory = Memory(None, geometry.most_bytes)
+    _begin(memory, header)
+    ring = Ring(memory, header, kernels, MakingLock(None), None, clock)
+    ring.note_wall(clock.wall_ns())
+    return ring, notices
+
+
+def _open_file(
+    path: Path,
+    geometry: Geometry,
+    clock: Clock,
+    kernels: Kernels,
+    saved: Callable[[], Saved | None],
+    notices: list[str],
+) -> Ring:
+    making = MakingLock(path.parent / state.LOCKS / "ring")
+    with making:
+        header = _usable(path, geometry, clock, notices)
+        if header is not None:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            ring = Ring(Memory(fd, header.geometry.most_bytes), header, kernels, making, path, clock)
+        else:
+            ring = _make(path, geometry, clock, kernels, making, saved(), notices)
+        moved = ring.note_wall(clock.wall_ns())
+        if moved is not None:
+            notices.append(f"the wall clock was stepped by {moved / 1e9:+.3f} s; no event or window moves with it")
+    return ring
+
+
+def _usable(path: Path, geometry: Geometry, clock: Clock, notices: list[str]) -> Header | None:
+    """The header of the file at `path` if it can be used; otherwise the file, if any, is set aside."""
+    if not path.exists():
+        return None
+    why = "bad"
+    try:
+        header = check(path)
+        if header.boot_id != boot_id() and not clock.manual:
+            why = "old"
+            raise StateError("it is of an earlier boot")
+        if header.geometry.reach_ns < geometry.reach_ns and _nobody_lives(path.parent, header.geometry):
+            why = "short"
+            raise StateError("it is too short for the longest window")
+        return header
+    except StateError as e:
+        target = state.set_aside(path, why)
+        notices.append(f"{path.name} was set aside as {target.name}: {e}")
+        return None
+
+
+def _nobody_lives(directory: Path, geometry: Geometry) -> bool:
+    locks = [FileLock(directory / state.LOCKS / f"block-{i:03d}") for i in range(geometry.max_blocks)]
+    try:
+        return all(lock.acquire(wait=False) for lock in locks if lock.path.exists())
+    finally:
+        for lock in locks:
+            lock.release()
+
+
+def _new_header(geometry: Geometry, clock: Clock, saved: Saved | None) -> Header:
+    """A header whose ring time equals Unix time, or goes on where the saved ring's was, by the wall clock."""
+    now = clock.ring_ns() if clock.manual else clock.wall_ns()
+    ring_id = uuid.uuid4().bytes
+    if saved is not None:
+        now = max(saved.at_ns, clock.wall_ns() - saved.wall_offset_ns)
+        ring_id = bytes.fromhex(saved.ring_id)
+        if clock.manual:
+            now = clock.ring_ns()
+    return Header(geometry, boot_id(), ring_id, now - host_boot_ns(), now, now if saved else 0)
+
+
+def _begin(memory: Memory, header: Header) -> None:
+    memory.bytes[: at.PAGE] = header.encode()
+    memory.words[at.M_STRINGS_END // 8] = 8
+    memory.words[at.M_FILE_END // 8] = header.geometry.fixed_bytes
+
+
+def _make(
+    path: Path,
+    geometry: Geometry,
+    clock: Clock,
+    kernels: Kernels,
+    making: MakingLock,
+    saved: Saved | None,
+    notices: list[str],
+) -> Ring:
+    """Build the file under a temporary name and rename it when it is whole; the caller holds the lock."""
+    header = _new_header(geometry, clock, saved)
+    temporary = path.with_name(path.name + ".new")
+    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        memory = Memory(fd, geometry.most_bytes)
+        memory.reserve(0, geometry.fixed_bytes)
+        _begin(memory, header)
+        ring = Ring(memory, header, kernels, making, path, clock)
+        if saved is not None:
+            _restore(ring, saved)
+            lost = (header.created_ns - saved.at_ns) / 1e9
+            notices.append(
+                f"live.ring was rebuilt from {state.DATABASE_FILE}, last written {lost:.1f} s ago: what was counted "
+                "after that is lost, at most one flush interval (1 s) while a worker led; windows that begin before "
+                "now are exact to 5 minutes"
+            )
+        os.fsync(fd)
+        os.rename(temporary, path)
+    except BaseException:
+        os.close(fd)
+        temporary.unlink(missing_ok=True)
+        raise
+    return ring
+
+
+def _restore(ring: Ring, saved: Saved) -> None:
+    """Write saved totals into block 0, which the first worker adopts, and saved boundaries into the coarse slots."""
+    g, words = ring.geometry, ring.memory.words
+    block = ring.directory.extent(g.block_table, 0, g.block_bytes)
+    cells = memoryview(saved.cells).cast("q")
+    buckets = memoryview(saved.buckets).cast("q")
+    for i, (key, birth) in enumerate(zip(saved.row_keys, saved.births_ns, strict=True)):
+        row = ring.directory.row(key, birth)
+        start = (block + g.block_cells + at.ROW_CELLS_BYTES * row) // 8
+        words[start : start + at.CELLS] = cells[at.CELLS * i : at.CELLS * (i + 1)]
+        _restore_boundaries(ring, saved, row)
+        hot = (g.row_hot + at.HOT_ENTRY * row + at.HOT_OPEN) // 8
+        words[hot] = max(words[hot], saved.at_ns // g.fine_ns)
+    for i, key in enumerate(saved.histogram_keys):
+        histogram = ring.directory.histogram(key, ring.header.created_ns)
+        start = (block + g.block_histograms + 8 * HISTOGRAM_WORDS * histogram) // 8
+        words[start : start + HISTOGRAM_WORDS] = buckets[HISTOGRAM_WORDS * i : HISTOGRAM_WORDS * (i + 1)]
+    words[at.M_BLOCKS_USED // 8] = 1
+    words[at.M_COMMITTED_SEQ // 8] = saved.seq
+    words[at.M_COMMITTED_NS // 8] = saved.at_ns
+    if saved.config:
+        ring.directory.set_config(saved.config)
+
+
+def _restore_boundaries(ring: Ring, saved: Saved, row: int) -> None:
+    g, words = ring.geometry, ring.memory.words
+    extent = words[g.row_table // 8 + row // at.ROWS_PER_EXTENT]
+    newest = saved.at_ns // g.coarse_ns
+    start = max(0, newest - g.coarse_slots + 1) * g.coarse_ns
+    for close in saved.slots(row, start, saved.at_ns + 1):
+        slot = close.slot_start_ns // g.coarse_ns
+        place = g.fine_slots + slot % g.coarse_slots
+        first = (extent + place * at.BOUNDARY_STRIDE + (row % at.ROWS_PER_EXTENT) * at.CLASSES * 8) // 8
+        lap = 1 + (slot // g.coarse_slots) % at.LAPS
+        lap = lap - (1 << 16) if lap >= 1 << 15 else lap  # the word is signed
+        for i, count in enumerate((close.good, close.bad, close.excluded)):
+            words[first + i] = (lap << at.LAP_SHIFT) | (count & at.COUNT_MASK)

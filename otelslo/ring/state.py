@@ -1,0 +1,52 @@
+"""The state directory: one folder of the user's, readable by nobody else, that holds the ring and the database."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from ..errors import StateError
+from .memory import unsafe_file_system
+
+RING_FILE = "live.ring"  # of layout 1; a new layout takes a new name, so that both can live during an upgrade
+DATABASE_FILE = "otelslo.db"
+LOCKS = "locks"
+
+
+def prepare(directory: Path) -> None:
+    """Make the directory and its lock folder if need be.
+
+    Raises:
+        StateError: it cannot be made or written, belongs to another user, or lies on a file system without locks.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = directory.stat().st_uid
+        if owner != os.geteuid():
+            raise StateError(f"{directory} belongs to user {owner}, this process runs as {os.geteuid()}")
+        locks = directory / LOCKS
+        locks.mkdir(mode=0o700, exist_ok=True)
+        if not os.access(directory, os.W_OK | os.X_OK) or not os.access(locks, os.W_OK | os.X_OK):
+            raise StateError(f"{directory} cannot be written")
+        os.chmod(directory, 0o700)
+        ignore = directory / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n")
+    except OSError as e:
+        raise StateError(f"{directory} cannot be used: {e.strerror}") from e
+    name = unsafe_file_system(directory)
+    if name is not None:
+        raise StateError(f"{directory} lies on {name}, where mappings and locks are not shared; choose a local disk")
+
+
+def set_aside(path: Path, why: str) -> Path:
+    """Rename a file out of the way, never over another one; where it went."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    number = 0
+    while True:
+        target = path.with_name(f"{path.name}.{why}-{stamp}" + (f"-{number}" if number else ""))
+        if not target.exists():
+            os.rename(path, target)
+            return target
+        number += 1

@@ -1,0 +1,34 @@
+"""What a row of the ring is called: the SLO, what counts as good in it, and the group.
+
+A new target or window keeps the row and so its history; a new meaning of good is a new row. The names of the cells are
+part of the key, so that a reader knows reasons without the definitions.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+SELF = "(otelslo)"  # the row that counts our own faults
+
+
+@dataclass(frozen=True, slots=True)
+class RowKey:
+    """`reasons` names the 16 cells; unused cells have an empty name."""
+
+    slo: str
+    meaning: str
+    group: str | None
+    reasons: tuple[str, ...]
+
+    def text(self) -> str:
+        return json.dumps([self.slo, self.meaning, self.group, list(self.reasons)], separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, text: str) -> RowKey:
+        """The key of `text`; one that is not ours is shown as an SLO of that name without reasons."""
+        try:
+            slo, meaning, group, reasons = json.loads(text)
+            return cls(slo, meaning, group, tuple(reasons))
+        except (ValueError, TypeError):
+            return cls(text, "", None, ("",) * 16)
