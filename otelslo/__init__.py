@@ -1,0 +1,32 @@
+"""SLOs in process: wrap an app or name a call site, and know exactly how much error budget is left.
+
+    from otelslo.asgi import SLOMiddleware
+    app.add_middleware(SLOMiddleware)
+
+Importing this package compiles nothing and loads no numba; starting an `Engine` does.
+"""
+
+from __future__ import annotations
+
+from otelslo._version import VERSION as __version__
+from otelslo.clock import ManualClock
+from otelslo.counts import Counts
+from otelslo.engine import Engine
+from otelslo.errors import CapacityError, DefinitionError, OtelsloError, StateError
+from otelslo.event import Event
+from otelslo.slo import SLO
+from otelslo.status import Status
+
+__all__ = [
+    "SLO",
+    "CapacityError",
+    "Counts",
+    "DefinitionError",
+    "Engine",
+    "Event",
+    "ManualClock",
+    "OtelsloError",
+    "StateError",
+    "Status",
+    "__version__",
+]

@@ -1,44 +1,14 @@
-"""Latency buckets: OpenTelemetry's base-2 exponential ones at scale 3, in nanoseconds, exact at every boundary.
-
-Bucket i holds (2**(i/8) s, 2**((i+1)/8) s]. A latency is a whole number of nanoseconds, so it lies at or under a boundary
-exactly when it is at or under the boundary's floor, and the table of floors decides without rounding. Neighbouring
-boundaries differ by a factor of 2**(1/8) = 1.0905; a quantile read as the bucket's geometric middle is within 4.43 % of
-the truth.
-
-Source: OpenTelemetry metrics data model, "Exponential Histogram".
-"""
+"""The histogram word of a latency, compiled: one look at a table of exact boundaries, then at most two comparisons."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from . import words
+from otelslo.kernels import words
+from otelslo.kernels.bounds import BUCKETS, FIRST, ZERO
+from otelslo.kernels.bounds import UPPER_NS as _UPPER
 
-SCALE = 3
-LOWEST_INDEX = -20 * 8  # boundaries from 2**-20 s = 0.95 us ...
-BUCKETS = 30 * 8  # ... to 2**10 s = 1,024 s
-
-# Words of a histogram: the sum of latencies in ns, the bucket of all at or under the lowest boundary (OTel's zero
-# count with zero_threshold 2**-20 s), the buckets, and the bucket of all above the highest boundary.
-SUM, ZERO, FIRST = 0, 1, 2
-OVERFLOW = FIRST + BUCKETS
-USED_WORDS = OVERFLOW + 1
-WORDS = 256
-
-
-def _root8(n: int) -> int:
-    return math.isqrt(math.isqrt(math.isqrt(n)))
-
-
-def boundary_ns(index: int) -> int:
-    """Floor of the lower boundary of bucket `index` in ns: the 8th root of 2**index * 10**72."""
-    scaled = 10**72
-    return _root8(scaled << index if index >= 0 else scaled >> -index)
-
-
-UPPER_NS = np.array([boundary_ns(LOWEST_INDEX + i) for i in range(BUCKETS + 1)], dtype=np.int64)
+UPPER_NS = np.array(_UPPER, dtype=np.int64)
 
 
 def _first_candidates() -> np.ndarray:

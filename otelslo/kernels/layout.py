@@ -42,7 +42,6 @@ M_TRACKS_USED = PAGE + 16
 M_HISTOGRAMS_USED = PAGE + 24
 M_STRINGS_END = PAGE + 32
 M_FILE_END = PAGE + 40
-M_CONFIG = PAGE + 48  # string offset of the definitions in force
 M_HEARTBEAT_NS = PAGE + 56  # of the leader, ring time
 M_LEADER = PAGE + 64  # its block + 1
 M_COMMITTED_SEQ = PAGE + 72
@@ -72,8 +71,8 @@ B_REDO_PAIRS = 64
 REDO_PAIRS = 512
 B_TRACKS = B_REDO_PAIRS + REDO_PAIRS * 16  # (begun, ended) per track
 LOG_RECORD = 128
-(L_SEQ, L_AT, L_ROW, L_CELL, L_COUNT, L_ROUTE, L_STATUS, L_EXCEPTION, L_VERSION, L_LATENCY, L_TRACE_HI, L_TRACE_LO) = range(
-    0, 96, 8
+(L_SEQ, L_AT, L_ROW, L_CELL, L_COUNT, L_ROUTE, L_STATUS, L_EXCEPTION, L_VERSION, L_LATENCY, L_TRACE_HI, L_TRACE_LO) = (
+    range(0, 96, 8)
 )
 
 # ── private page of a process ──────────────────────────────────────────────────────────────────────────────────────
@@ -89,3 +88,6 @@ P_COUNTS = 256  # where the count kernel leaves good, bad, excluded
 P_BATCH = 320  # arguments of record_many
 P_BATCH_CELLS = 512  # its accumulators: cells of each row, then histogram words
 PRIVATE_BYTES = 512 + (MAX_PLAN_ROWS * CELLS + 256) * 8 + 8
+
+# Answers of kernels below 0; 0 and above is what was done.
+NOT_ATTACHED, BAD_LATENCY, TOO_LARGE, BAD_REDO = -1, -2, -3, -4

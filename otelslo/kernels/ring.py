@@ -11,15 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from . import buckets as b
-from . import layout as at
-from .words import boot_ns, cas, compile_kernel, inner, load, monotonic_ns, store
-
-# Answers of end, record and record_many below 0; 0 and above is what was done.
-NOT_ATTACHED = -1
-BAD_LATENCY = -2
-TOO_LARGE = -3
-BAD_REDO = -4
+from otelslo.kernels import bounds as b
+from otelslo.kernels import layout as at
+from otelslo.kernels.buckets import word_of
+from otelslo.kernels.words import boot_ns, cas, compile_kernel, inner, load, monotonic_ns, store
 
 
 @inner
@@ -57,9 +52,15 @@ def _lap_of(word: int) -> int:
 
 @inner
 def _put(address: int, seen: int, lap: int, count: int) -> None:
-    """Fill a boundary word that lacks `lap`, from the value that was read before the sum was taken."""
-    if _lap_of(seen) != lap:
-        cas(address, seen, (lap << at.LAP_SHIFT) | (count & at.COUNT_MASK))
+    """Fill a boundary word whose lap is older, from the value that was read before the sum was taken.
+
+    Only an opener that slept for a whole ring can find a newer lap, which it leaves alone, or be beaten to the word by
+    an older one, and then it fills it again.
+    """
+    while _lap_of(seen) == 0 or 0 < (lap - _lap_of(seen)) % at.LAPS < at.LAPS // 2:
+        if cas(address, seen, (lap << at.LAP_SHIFT) | (count & at.COUNT_MASK)):
+            return
+        seen = load(address)
 
 
 @inner
@@ -235,7 +236,7 @@ def _commit(page: int, block: int, plan: int, latency: int, count: int, ended: i
         if load(load(page + at.P_HISTOGRAM_HOT) + histogram * at.HOT_ENTRY) < minute:
             _open_histogram(page, histogram, minute)
         words = load(page + at.P_HISTOGRAMS) + histogram * (b.WORDS * 8)
-        k = _pair(block, k, words + 8 * b.word_of(latency), count)
+        k = _pair(block, k, words + 8 * word_of(latency), count)
         k = _pair(block, k, words + 8 * b.SUM, latency * count)
     if logged > 0:
         k = _pair(block, k, at.B_LOG_HEAD, logged)
@@ -260,7 +261,7 @@ def end(page: int, track: int, token: int, plan: int) -> int:
     """The request of `token` has ended as `plan` says. NOT_ATTACHED for a token older than the attach: do nothing."""
     block = _attached_block(page)
     if block == 0 or token < load(page + at.P_ATTACHED):
-        return NOT_ATTACHED
+        return at.NOT_ATTACHED
     latency = _duration_now(page) - token
     if latency < 0:
         latency = 0
@@ -271,9 +272,9 @@ def record(page: int, plan: int, latency: int) -> int:
     """One event of known latency (ns, 0 to 2**62), begun and ended in one commit."""
     block = _attached_block(page)
     if block == 0:
-        return NOT_ATTACHED
+        return at.NOT_ATTACHED
     if latency < 0 or latency > 1 << 62:
-        return BAD_LATENCY
+        return at.BAD_LATENCY
     return _commit(page, block, plan, latency, 1, 0)  # type: ignore[no-any-return]
 
 
@@ -301,7 +302,7 @@ def _tally(batch: int, cells: int, rows: int, histogram: int) -> int:
             cell = cells + i * at.ROW_CELLS_BYTES + 8 * _batch_cell(plan, i, latency)
             store(cell, load(cell) + 1)
         if histogram >= 0:
-            word = words + 8 * b.word_of(latency)
+            word = words + 8 * word_of(latency)
             store(word, load(word) + 1)
             store(words, load(words) + latency)
     return refused
@@ -312,7 +313,7 @@ def record_many(page: int, batch: int) -> int:
     padded to 8) and int64 latencies, then the plans of good, bad and excluded, which name the same rows in order."""
     block = _attached_block(page)
     if block == 0:
-        return NOT_ATTACHED
+        return at.NOT_ATTACHED
     cells = page + at.P_BATCH_CELLS
     plan = load(batch + 24)
     rows = load(plan)
@@ -333,7 +334,7 @@ def record_many(page: int, batch: int) -> int:
             if count == 0:
                 continue
             if k > at.REDO_PAIRS - b.USED_WORDS - 2:
-                return TOO_LARGE
+                return at.TOO_LARGE
             k = _pair(block, k, load(page + at.P_CELLS) + row * at.ROW_CELLS_BYTES + 8 * cell, count)
             if at.FIRST_BAD <= cell < at.FIRST_EXCLUDED:
                 _log(page, block, head + logged, row, cell, now, -1, count, load(batch + 32))
@@ -378,15 +379,15 @@ def settle(page: int) -> int:
     """
     block = _attached_block(page)
     if block == 0:
-        return NOT_ATTACHED
+        return at.NOT_ATTACHED
     _open_all(page)
     pairs = load(block + at.B_REDO)
     if pairs < 0 or pairs > at.REDO_PAIRS:
-        return BAD_REDO
+        return at.BAD_REDO
     for i in range(pairs):
         offset = load(block + at.B_REDO_PAIRS + 16 * i)
         if offset < at.B_LOG_HEAD or offset & 7 != 0 or offset >= load(page + at.P_BLOCK_BYTES):
-            return BAD_REDO
+            return at.BAD_REDO
     if pairs > 0:
         _apply(block, pairs)
     crashed = 0
@@ -423,7 +424,8 @@ def count(page: int, row: int, start: int) -> int:
     """Events of `row` from the slot that holds ring time `start` until now, into the page's P_COUNTS words.
 
     0: counted; 1: `start` is older than the ring, all that it holds was counted; -1: the ring moved on, ask again.
-    Order of reads: blocks used and `open`, the boundary, then the cells, so that no difference is ever negative.
+    Order of reads: `open`, the boundary, then blocks used and their cells, so that no difference is ever negative: a
+    block that joins in between may be in the boundary already.
     """
     hot = load(page + at.P_ROW_HOT) + row * at.HOT_ENTRY
     fine_ns = load(page + at.P_FINE_NS)

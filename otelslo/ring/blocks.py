@@ -14,15 +14,18 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..clock import Clock, duration_ns, time_namespace_offset_ns
-from ..errors import CapacityError
-from ..kernels import layout as at
-from ..kernels.ring import BAD_REDO, Kernels
-from .directory import Directory
-from .geometry import Header
-from .locks import FileLock, MakingLock
-from .memory import Memory, PrivatePage
+from otelslo.clock import Clock, duration_ns, time_namespace_offset_ns
+from otelslo.errors import CapacityError
+from otelslo.kernels import layout as at
+from otelslo.ring.directory import Directory
+from otelslo.ring.geometry import Header
+from otelslo.ring.locks import FileLock, MakingLock
+from otelslo.ring.memory import Memory, PrivatePage
+
+if TYPE_CHECKING:
+    from otelslo.kernels.ring import Kernels
 
 _NONCE_PAUSE_S = 0.001  # a kernel call that passed the nonce check is over by then
 
@@ -166,7 +169,7 @@ class Blocks:
         self._fill(self._settling, index)
         crashed = self._kernels.settle(self._settling.address)
         self._settling.words[at.P_BLOCK // 8] = 0
-        damaged = crashed == BAD_REDO
+        damaged = crashed == at.BAD_REDO
         if damaged:
             self._put(index, at.B_OUT_OF_USE, 1)
         return Settled(index, self._word(index, at.B_PID), max(0, crashed), damaged)

@@ -7,17 +7,11 @@ only then is the number that covers it raised; readers look at that number first
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
-
-from ..errors import CapacityError
-from ..kernels import layout as at
-from .geometry import Geometry
-from .memory import Memory
-
-
-class _Lock(Protocol):
-    def __enter__(self) -> object: ...
-    def __exit__(self, *args: object) -> None: ...
+from otelslo.errors import CapacityError
+from otelslo.kernels import layout as at
+from otelslo.ring.geometry import Geometry
+from otelslo.ring.locks import MakingLock
+from otelslo.ring.memory import Memory
 
 
 Publish = Callable[[int, int], int]  # the kernel that stores a word with release ordering
@@ -40,7 +34,7 @@ class Directory:
         publish: release store at an absolute address.
     """
 
-    def __init__(self, memory: Memory, geometry: Geometry, lock: _Lock, publish: Publish) -> None:
+    def __init__(self, memory: Memory, geometry: Geometry, lock: MakingLock, publish: Publish) -> None:
         self._memory = memory
         self._geometry = geometry
         self._lock = lock
@@ -80,11 +74,6 @@ class Directory:
                 except CapacityError:
                     return 0
         return self._strings[text]
-
-    def set_config(self, text: str) -> None:
-        """Make `text` (JSON) the definitions in force."""
-        offset = self.intern(text)
-        self._put(at.M_CONFIG, offset)
 
     # ── making ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def extent(self, table: int, index: int, size: int) -> int:

@@ -10,10 +10,10 @@ import struct
 import zlib
 from dataclasses import dataclass, fields, replace
 
-from ..errors import StateError
-from ..kernels import layout as at
+from otelslo.errors import StateError
+from otelslo.kernels import layout as at
+from otelslo.kernels.bounds import WORDS as HISTOGRAM_WORDS
 
-_HISTOGRAM_WORDS = 256
 _SECOND = 1_000_000_000
 _DAY = 86_400 * _SECOND
 
@@ -65,7 +65,7 @@ class Geometry:
 
     @property
     def histogram_bytes(self) -> int:
-        return self.snapshots * _HISTOGRAM_WORDS * 8
+        return self.snapshots * HISTOGRAM_WORDS * 8
 
     @property
     def block_table(self) -> int:
@@ -118,7 +118,7 @@ class Geometry:
 
     @property
     def block_log(self) -> int:
-        return self.block_histograms + _HISTOGRAM_WORDS * 8 * self.max_histograms
+        return self.block_histograms + HISTOGRAM_WORDS * 8 * self.max_histograms
 
     @property
     def block_bytes(self) -> int:

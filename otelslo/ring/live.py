@@ -10,19 +10,23 @@ import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..clock import Clock, SystemClock, boot_id, host_boot_ns
-from ..errors import StateError
-from ..kernels import layout as at
-from ..kernels.ring import Kernels
-from ..snapshot import Saved
-from . import state
-from .blocks import Blocks
-from .directory import Directory
-from .geometry import Geometry, Header
-from .locks import FileLock, MakingLock
-from .memory import Memory
-from .reader import HISTOGRAM_WORDS, Reader, check
+from otelslo.clock import Clock, SystemClock, boot_id, host_boot_ns
+from otelslo.errors import StateError
+from otelslo.kernels import layout as at
+from otelslo.kernels.bounds import WORDS as HISTOGRAM_WORDS
+from otelslo.ring import state
+from otelslo.ring.blocks import Blocks
+from otelslo.ring.directory import Directory
+from otelslo.ring.geometry import Geometry, Header
+from otelslo.ring.locks import FileLock, MakingLock
+from otelslo.ring.memory import Memory
+from otelslo.ring.reader import Reader, check
+from otelslo.snapshot import Saved
+
+if TYPE_CHECKING:
+    from otelslo.kernels.ring import Kernels
 
 _WALL_STEP_NS = 100_000_000  # a change of wall minus ring time worth an entry in the table
 
@@ -245,20 +249,26 @@ def _restore(ring: Ring, saved: Saved) -> None:
     words[at.M_BLOCKS_USED // 8] = 1
     words[at.M_COMMITTED_SEQ // 8] = saved.seq
     words[at.M_COMMITTED_NS // 8] = saved.at_ns
-    if saved.config:
-        ring.directory.set_config(saved.config)
 
 
 def _restore_boundaries(ring: Ring, saved: Saved, row: int) -> None:
-    g, words = ring.geometry, ring.memory.words
-    extent = words[g.row_table // 8 + row // at.ROWS_PER_EXTENT]
+    """Saved boundaries of a row, and one at the slot of the last commit: the newest saved one is its total there."""
+    g = ring.geometry
     newest = saved.at_ns // g.coarse_ns
     start = max(0, newest - g.coarse_slots + 1) * g.coarse_ns
+    last = (0, 0, 0)
     for close in saved.slots(row, start, saved.at_ns + 1):
-        slot = close.slot_start_ns // g.coarse_ns
-        place = g.fine_slots + slot % g.coarse_slots
-        first = (extent + place * at.BOUNDARY_STRIDE + (row % at.ROWS_PER_EXTENT) * at.CLASSES * 8) // 8
-        lap = 1 + (slot // g.coarse_slots) % at.LAPS
-        lap = lap - (1 << 16) if lap >= 1 << 15 else lap  # the word is signed
-        for i, count in enumerate((close.good, close.bad, close.excluded)):
-            words[first + i] = (lap << at.LAP_SHIFT) | (count & at.COUNT_MASK)
+        last = (close.good, close.bad, close.excluded)
+        _put_boundary(ring, row, close.slot_start_ns // g.coarse_ns, last)
+    _put_boundary(ring, row, newest, last)
+
+
+def _put_boundary(ring: Ring, row: int, slot: int, totals: tuple[int, int, int]) -> None:
+    g, words = ring.geometry, ring.memory.words
+    extent = words[g.row_table // 8 + row // at.ROWS_PER_EXTENT]
+    place = g.fine_slots + slot % g.coarse_slots
+    first = (extent + place * at.BOUNDARY_STRIDE + (row % at.ROWS_PER_EXTENT) * at.CLASSES * 8) // 8
+    lap = 1 + (slot // g.coarse_slots) % at.LAPS
+    lap = lap - (1 << 16) if lap >= 1 << 15 else lap  # the word is signed
+    for i, total in enumerate(totals):
+        words[first + i] = (lap << at.LAP_SHIFT) | (total & at.COUNT_MASK)

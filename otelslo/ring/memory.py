@@ -15,7 +15,7 @@ import os
 import sys
 from pathlib import Path
 
-from ..errors import StateError
+from otelslo.errors import StateError
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p

@@ -1,6 +1,6 @@
 """Reads a ring without the compiler: what `otelslo status` sees, and what the leader commits.
 
-The same words in the same order as the kernels: blocks used and `open`, then the boundary, then the cells. A word
+The same words in the same order as the kernels: `open`, then the boundary, then blocks used and their cells. A word
 validates itself by its lap, so no lock is needed and a reader may look at any time. Rows are not read at one instant.
 """
 
@@ -12,15 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..counts import Counts
-from ..errors import StateError
-from ..kernels import layout as at
-from ..rowkey import RowKey
-from ..snapshot import Loss
-from .directory import read_string
-from .geometry import Geometry, Header
-
-HISTOGRAM_WORDS = 256
+from otelslo.counts import Counts
+from otelslo.errors import StateError
+from otelslo.kernels import layout as at
+from otelslo.kernels.bounds import WORDS as HISTOGRAM_WORDS
+from otelslo.ring.directory import read_string
+from otelslo.ring.geometry import Geometry, Header
+from otelslo.rowkey import RowKey
+from otelslo.snapshot import Loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +61,6 @@ class Reader:
     @property
     def used_bytes(self) -> int:
         return self._words[at.M_FILE_END // 8]
-
-    @property
-    def config(self) -> str:
-        """The definitions in force, as JSON text; empty before the first worker."""
-        return self.string(self._words[at.M_CONFIG // 8])
 
     @property
     def leader_heartbeat_ns(self) -> int:

@@ -6,8 +6,8 @@ import os
 import time
 from pathlib import Path
 
-from ..errors import StateError
-from .memory import unsafe_file_system
+from otelslo.errors import StateError
+from otelslo.ring.memory import unsafe_file_system
 
 RING_FILE = "live.ring"  # of layout 1; a new layout takes a new name, so that both can live during an upgrade
 DATABASE_FILE = "otelslo.db"

@@ -1,0 +1,1 @@
+"""Speed and size, ours beside the peers', measured in one run: `python -m benchmarks [--json] [--quick] [names...]`."""

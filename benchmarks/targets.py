@@ -1,0 +1,19 @@
+"""The figures we aim at, in one table, so that the output can say "target <= 0.04, got 0.031".
+
+A target is an upper bound; a name without one is shown for information.
+"""
+
+TARGETS: dict[str, float] = {
+    # ours / peer
+    "record_vs_otel_histogram": 1 / 25,
+    "record_vs_prometheus_observe": 1 / 5,
+    "middleware_vs_otel_asgi": 1 / 50,
+    "middleware_vs_starlette_exporter": 1 / 15,
+    "middleware_vs_bare_wrapper": 3,
+    # the unit is the name's last part
+    "record_many_ns": 10,
+    "count_30d_us": 5,
+    "row_bytes": 400_000,
+    "latency_row_bytes": 2_000_000,
+    "leader_cpu_percent": 0.5,
+}

@@ -1,0 +1,79 @@
+"""The error budget: how many events may fail, how many did, and when it runs out at the present rate.
+
+Exact throughout: a target is a ratio of integers, and whether it is met is decided by multiplying, not by dividing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from otelslo.burn import burn_rate
+from otelslo.counts import Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The budget of one window.
+
+    `allowed`, `spent` and `remaining` are events (`remaining` is below zero when overspent); `remaining_ratio` is
+    remaining / allowed. The times are the same budget as nanoseconds of full outage: `allowed_time_ns` of the window,
+    and what is left of it, rounded down. What rests on traffic is None while there was none.
+    """
+
+    allowed: Fraction
+    spent: int
+    remaining: Fraction
+    remaining_ratio: Fraction | None
+    allowed_time_ns: int
+    remaining_time_ns: int | None
+
+    @property
+    def allowed_events(self) -> int:
+        """How many whole events may fail: `allowed` rounded down."""
+        return self.allowed.numerator // self.allowed.denominator
+
+
+def budget(counts: Counts, target: Fraction, window_ns: int) -> Budget:
+    """The budget of a window of `window_ns` with these counts: allowed = (1 - target) * valid."""
+    allowance = 1 - target
+    allowed = allowance * counts.valid
+    remaining = allowed - counts.bad
+    ratio = remaining / allowed if counts.valid else None
+    return Budget(
+        allowed=allowed,
+        spent=counts.bad,
+        remaining=remaining,
+        remaining_ratio=ratio,
+        allowed_time_ns=_floor(allowance * window_ns),
+        remaining_time_ns=None if ratio is None else _floor(ratio * allowance * window_ns),
+    )
+
+
+def met(counts: Counts, target: Fraction) -> bool | None:
+    """Whether good / valid >= target; None if nothing valid happened."""
+    if counts.valid == 0:
+        return None
+    return counts.good * target.denominator >= target.numerator * counts.valid
+
+
+def exhausts_in_ns(budget: Budget, recent: Counts, recent_ns: int, target: Fraction) -> int | None:
+    """Nanoseconds until the budget is used up if events go on as in the last `recent_ns`, rounded down.
+
+    remaining * recent_ns / recent.bad: bad events come at the recent rate, none of the old ones leaves the window, and
+    the allowance stays what it is, as it does in a full window (as many valid events leave it as come). So it is the
+    earliest moment, never one that comes too late. 0 if nothing is left; None without data, without bad events, or at a
+    burn rate of 1 or less, which can go on for ever.
+    """
+    if budget.remaining_ratio is None:
+        return None
+    if budget.remaining <= 0:
+        return 0
+    rate = burn_rate(recent, target)
+    if rate is None or rate <= 1:
+        return None
+    return _floor(budget.remaining * recent_ns / recent.bad)
+
+
+def _floor(value: Fraction) -> int:
+    return value.numerator // value.denominator

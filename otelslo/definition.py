@@ -1,0 +1,142 @@
+"""An objective as plain data: what its row, its history and its readers know it by, with no user code in it.
+
+A reader in another process (`otelslo status`, a dashboard) has this and the counts, and needs nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from otelslo.errors import DefinitionError, shown
+from otelslo.event import Outcome
+from otelslo.window import format_duration, format_target
+
+CELLS = 16
+FIRST_EXCLUDED = 10
+OTHER = "other"
+OVERFLOW = "(overflow)"
+UNKNOWN = "(unknown)"
+
+_BAD_ROOM = FIRST_EXCLUDED - 2
+_EXCLUDED_ROOM = CELLS - FIRST_EXCLUDED - 1
+MOST_DECLARED = _BAD_ROOM - 1
+
+
+def reason_cells(
+    bad: Sequence[str], bad_named: Sequence[str], excluded: Sequence[str], excluded_named: Sequence[str]
+) -> tuple[str, ...]:
+    """The 16 cells of a row: "good", 9 bad, 6 excluded; the last bad and the last excluded one are "other".
+
+    The first of `bad` (crashed) and whatever someone named comes before the other standard reasons when room is short;
+    what finds none is counted in "other". Unused cells are "".
+    """
+    bad_cells = _allot(bad, [*bad[:1], *bad_named], _BAD_ROOM)
+    excluded_cells = _allot(excluded, excluded_named, _EXCLUDED_ROOM)
+    return ("good", *bad_cells, OTHER, *excluded_cells, OTHER)
+
+
+def _allot(standard: Sequence[str], wanted: Iterable[str], room: int) -> list[str]:
+    kept = set(list(dict.fromkeys([*wanted, *standard]))[:room])
+    cells = [reason for reason in dict.fromkeys([*standard, *wanted]) if reason in kept and reason != OTHER]
+    return cells + [""] * (room - len(cells))
+
+
+def cell_index(cells: Sequence[str]) -> dict[Outcome, int]:
+    """The cell of every outcome that has one of its own."""
+    index = {Outcome("good", "good"): 0}
+    for cell, reason in enumerate(cells[1:], start=1):
+        if reason:
+            index[Outcome("bad" if cell < FIRST_EXCLUDED else "excluded", reason)] = cell
+    return index
+
+
+def cell_of(index: Mapping[Outcome, int], outcome: Outcome) -> int:
+    """The outcome's own cell, or the "other" of its side; everything good is in cell 0."""
+    own = index.get(outcome)
+    if own is not None:
+        return own
+    return {"good": 0, "bad": FIRST_EXCLUDED - 1, "excluded": CELLS - 1}[outcome.kind]
+
+
+def meaning_of(parts: Mapping[str, object]) -> str:
+    """16 hexadecimal digits that change whenever a part does."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What deciders and readers need of an objective; durations in nanoseconds."""
+
+    name: str
+    indicator: str
+    target_ratio: Fraction
+    window_ns: int
+    meaning: str
+    reason_cells: tuple[str, ...]
+    threshold_ns: int | None = None
+    match: Mapping[str, Any] | None = None
+    group_by: tuple[str, ...] = ()
+    max_groups: int = 50
+    description: str = ""
+
+    @property
+    def target(self) -> str:
+        """The target as text, exactly: "99.9%"."""
+        return format_target(self.target_ratio)
+
+    @property
+    def window(self) -> str:
+        """The window as text, exactly: "30d"."""
+        return format_duration(self.window_ns)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `from_json` reads back, here or in another process."""
+        return {
+            "name": self.name,
+            "indicator": self.indicator,
+            "target": self.target,
+            "target_num": self.target_ratio.numerator,
+            "target_den": self.target_ratio.denominator,
+            "window": self.window,
+            "window_ns": self.window_ns,
+            "threshold_ns": self.threshold_ns,
+            "match": dict(self.match) if self.match is not None else None,
+            "group_by": list(self.group_by),
+            "meaning": self.meaning,
+            "reason_cells": list(self.reason_cells),
+            "max_groups": self.max_groups,
+            "description": self.description,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Definition:
+        """The definition that `to_json` wrote; unknown keys are left alone. DefinitionError if it is damaged."""
+        try:
+            return cls(
+                name=str(data["name"]),
+                indicator=str(data["indicator"]),
+                target_ratio=Fraction(int(data["target_num"]), int(data["target_den"])),
+                window_ns=int(data["window_ns"]),
+                meaning=str(data["meaning"]),
+                reason_cells=_sixteen(data["reason_cells"]),
+                threshold_ns=data.get("threshold_ns"),
+                match=data.get("match"),
+                group_by=tuple(data.get("group_by") or ()),
+                max_groups=int(data.get("max_groups", 50)),
+                description=str(data.get("description", "")),
+            )
+        except (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError) as damage:
+            problem = f"it cannot be read ({type(damage).__name__}: {shown(str(damage))})"
+            raise DefinitionError("saved definition", problem, "Let a running worker write it anew") from damage
+
+
+def _sixteen(cells: Sequence[str]) -> tuple[str, ...]:
+    if len(cells) != CELLS:
+        raise ValueError(f"{len(cells)} cells instead of {CELLS}")
+    return tuple(str(reason) for reason in cells)

@@ -1,0 +1,456 @@
+"""The engine joins objectives, ring and clock: what an edge hands over becomes one committed event.
+
+Everything that can be found out early is: an edge holds the address of a plan for each kind of event it has seen, and a
+request is two compiled calls. What needs a lock or the disk (rows for new groups, strings, histograms) is noted and
+made by `housekeeping`, off the request path.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from otelslo import config as configuration
+from otelslo.clock import Clock, SystemClock
+from otelslo.counts import Counts
+from otelslo.definition import Definition
+from otelslo.errors import CapacityError, OtelsloError, StateError
+from otelslo.evaluate import Traffic, statuses, traffic
+from otelslo.event import Ending, Event
+from otelslo.kernels import layout as at
+from otelslo.names import OTHER, Names
+from otelslo.objective import Objective
+from otelslo.plans import Entry, Labels, Plans, plan_words
+from otelslo.ring.geometry import Geometry
+from otelslo.rowkey import SELF, RowKey
+from otelslo.slo import SLO
+from otelslo.status import Status
+
+if TYPE_CHECKING:
+    from otelslo.kernels.ring import Kernels
+    from otelslo.ring.live import Ring
+    from otelslo.runner import Runner
+
+log = logging.getLogger("otelslo")
+
+DEFINITIONS_FILE = "definitions.json"
+_STATE_DIR = ".otelslo"
+_MOST_NEW_ROWS = 20  # per housekeeping, which runs each second
+_MOST_MEMO = 4096
+_RETRY_ATTACH_S = 1.0
+
+# Our own faults, counted on a row of their own by the cells of that row.
+FAULTS = ("good", "bad_latency", "internal", "user_code", "not_attached", "capacity", "", "", "", "other", *[""] * 6)
+
+
+class Track:
+    """A named call site: its plans by outcome. Made by `Engine.track`."""
+
+    __slots__ = ("_engine", "attributes", "index", "name", "plans")
+
+    def __init__(self, engine: Engine, name: str, index: int, attributes: Mapping[str, str]) -> None:
+        self._engine = engine
+        self.name = name
+        self.index = index
+        self.attributes = attributes
+        self.plans: dict[str | None, int] = engine.memo(_TrackPlans(self))
+
+
+class _TrackPlans(dict["str | None", int]):
+    """Plans of one call site by outcome; a missing one is made."""
+
+    def __init__(self, track: Track) -> None:
+        super().__init__()
+        self._track = track
+
+    def __missing__(self, outcome: str | None) -> int:
+        track = self._track
+        plan = self[outcome] = track._engine.plan_for(_call_event(track, outcome))
+        return plan
+
+
+def _call_event(track: Track, outcome: str | None) -> Event:
+    verdict = None
+    if outcome == "bad":
+        verdict = ("bad", "other")
+    elif outcome in ("good", "excluded"):
+        verdict = (outcome, outcome if outcome == "good" else "other")
+    elif outcome is not None:
+        verdict = ("bad", outcome)
+    return Event(
+        "call", ending=Ending.COMPLETE, route=track.name, latency_ns=0, attributes=track.attributes, verdict=verdict
+    )
+
+
+class Engine:
+    """Counts events against objectives, shared by all processes that use the same state directory.
+
+    Args:
+        slos: the objectives; by default those of the configuration (`OTELSLO_CONFIG`, `slo.yaml`, else one
+            availability objective of 99.9 % over 30 days).
+        state_dir: default `OTELSLO_STATE_DIR`, then the configuration's, then `.otelslo` in the working directory.
+        clock: a `ManualClock` for tests.
+        geometry: sizes of a ring that is not made yet.
+        runner: whether `start` begins the background thread that keeps house and, in one process, leads.
+        version: the value of `version` in groups and the loss log, where the app sets none; default OTELSLO_VERSION.
+
+    Raises:
+        DefinitionError: the configuration is wrong.
+    """
+
+    def __init__(
+        self,
+        slos: Iterable[SLO] | None = None,
+        *,
+        state_dir: str | os.PathLike[str] | None = None,
+        clock: Clock | None = None,
+        geometry: Geometry | None = None,
+        runner: bool = True,
+        version: str | None = None,
+    ) -> None:
+        loaded = configuration.load() if slos is None else configuration.Config(tuple(slos))
+        self.slos = loaded.slos
+        self.state_dir = Path(state_dir or os.environ.get("OTELSLO_STATE_DIR") or loaded.state_dir or _STATE_DIR)
+        self.clock: Clock = clock or SystemClock()
+        self.retention_ns = loaded.retention_ns
+        version = version or os.environ.get("OTELSLO_VERSION", "")
+        self.attributes: dict[str, str] = {"version": version} if version else {}
+        self._geometry = geometry or Geometry()
+        self._with_runner = runner
+        self._starting = threading.RLock()
+        self._started = False
+        self._attach_again_at = 0.0
+        self._pid = os.getpid()
+        self._memos: list[dict[Any, int]] = []
+        self._judged: dict[Any, int] = {}
+        self._said: set[str] = set()
+        self._plans = Plans()
+        self.objectives: list[Objective] = []
+        self.runner: Runner | None = None
+        self.notices: list[str] = []
+
+    # ── life ───────────────────────────────────────────────────────────────────────────────────────────────────────
+    def start(self) -> Engine:
+        """Compile, open the ring, attach; again is harmless. Takes seconds the first time: never in a request.
+
+        Raises:
+            OtelsloError: the platform is not supported, or the ring has no room for the objectives.
+        """
+        with self._starting:
+            if not self._started:
+                _check_platform()
+                self._open()
+                self._started = True
+                if self._with_runner:
+                    self._start_runner()
+        return self
+
+    def close(self) -> None:
+        """Commit what is not yet committed, stop the background thread, give the block back."""
+        with self._starting:
+            if not self._started:
+                return
+            if self.runner is not None:
+                self.runner.stop()
+            self.ring.blocks.detach()
+            self._started = False
+            self._judged.clear()
+            self.forget_plans()
+
+    def __enter__(self) -> Engine:
+        return self.start()
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        from otelslo.kernels.ring import compile_kernels  # numba loads here, not on `import otelslo`
+        from otelslo.ring.live import open_ring
+        from otelslo.runner import Runner
+
+        self.kernels: Kernels = compile_kernels()
+        geometry = self._geometry
+        for slo in self.slos:
+            geometry = geometry.reaching(slo.window_ns) if slo.window_ns > geometry.reach_ns else geometry
+        runner = Runner(self)
+        self.ring: Ring
+        self.ring, self.notices = open_ring(self.state_dir, geometry, self.clock, self.kernels, runner.saved)
+        self.page = self.ring.page
+        self._record = self.kernels.record
+        self.names = Names(self.ring.directory)
+        settled = self.ring.blocks.attach()
+        if settled is not None and settled.crashed:
+            self.notices.append(f"{settled.crashed} requests in flight in a dead worker were counted as crashed")
+        self._bind()
+        self.runner = runner
+        for notice in self.notices:
+            log.warning("%s", notice)
+        log.info("state directory: %s", self.state_dir if self.ring.path else "none, in memory")
+
+    def _bind(self) -> None:
+        """Rows for every objective, and what crashes are booked on."""
+        now = self.clock.ring_ns()
+        key = RowKey(SELF, "", None, FAULTS).text()
+        self._self_row = self.ring.directory.row(key, now)
+        self.objectives = [Objective(slo, self.ring) for slo in self.slos]
+        self.dynamic = any(o.slo.dynamic for o in self.objectives)
+        self.needs_host = any(o.slo.as_definition.match and o.slo.as_definition.match["host"] for o in self.objectives)
+        self._tracks: dict[tuple[int, ...], int] = {}
+        for kind in ("http", "websocket", "call"):
+            self.track_for(kind, None, "GET", "")
+            self.names.histogram(kind, None, now)
+            self.names.histogram(kind, OTHER, now)
+        if self.ring.path is not None:
+            self._write_definitions(self.ring.path.with_name(DEFINITIONS_FILE))
+
+    def _write_definitions(self, path: Path) -> None:
+        """For readers without the configuration, `otelslo status` above all; the last worker to start wins."""
+        temporary = path.with_name(f"{path.name}.{os.getpid()}")
+        try:
+            temporary.write_text(self.definitions_json())
+            os.replace(temporary, path)
+        except OSError as e:
+            self.notices.append(f"{path.name} could not be written: {e.strerror}")
+
+    def definitions_json(self) -> str:
+        return json.dumps({"slos": [slo.definition() for slo in self.slos]}, sort_keys=True)
+
+    def _start_runner(self) -> None:
+        assert self.runner is not None
+        self.runner.start()
+
+    # ── what edges use ─────────────────────────────────────────────────────────────────────────────────────────────
+    def attach(self) -> bool:
+        """Get this process its block again: after a fork, or when the block was taken away. Never raises."""
+        now = time.monotonic()
+        if now < self._attach_again_at and self._pid == os.getpid():
+            return False
+        try:
+            self._pid = os.getpid()
+            self.ring.blocks.attach()
+            if self._with_runner:
+                self._start_runner()
+        except Exception as e:
+            self._attach_again_at = now + _RETRY_ATTACH_S
+            self.say_once(f"not attached, events are not counted: {e}")
+            return False
+        return True
+
+    def memo(self, memo: dict[Any, int]) -> dict[Any, int]:
+        """Have a dict of plans forgotten whenever rows or strings come that would change them."""
+        self._memos.append(memo)
+        return memo
+
+    def forget_plans(self) -> None:
+        self._judged.clear()
+        for memo in self._memos:
+            memo.clear()
+
+    def plan_for(self, event: Event) -> int:
+        """The plan of an event, whatever its latency. Never raises: user code that does is a fault of its own.
+
+        Events of equal facts and groups share one; only objectives with user code or header rules look at each event.
+        """
+        if self.dynamic:
+            return self._plans.address(self._judge(event))
+        key = (event.facts, event.host if self.needs_host else "", tuple(event.attributes.items()))
+        found = self._judged.get(key)
+        if found is None:
+            found = self._plans.address(self._judge(event))
+            if len(self._judged) < _MOST_MEMO:
+                self._judged[key] = found
+        return found
+
+    def _judge(self, event: Event) -> tuple[int, ...]:
+        entries = []
+        for objective in self.objectives:
+            if not objective.slo.matches(event.kind, event.route, event.method, event.host):
+                continue
+            try:
+                entry = objective.entry(event)
+            except Exception as e:
+                self.fault("user_code", f"{objective.slo.name}: {type(e).__name__}: {e}; judged without it")
+                entry = objective.plain_entry(event)
+            if entry is not None:
+                entries.append(entry)
+        if len(entries) > at.MAX_PLAN_ROWS:
+            self.fault("capacity", f"an event belongs to {len(entries)} objectives, {at.MAX_PLAN_ROWS} were counted")
+            del entries[at.MAX_PLAN_ROWS :]
+        labels = Labels(
+            route=self.names.string(event.route or ""),
+            status=event.status or 0,
+            exception=self.names.string(event.exception or ""),
+            version=self.names.string(event.attributes.get("version", "")),
+        )
+        histogram = -1 if event.latency_ns is None else self.names.histogram_of(event.kind, event.route)
+        return plan_words(entries, histogram, labels)
+
+    def track_for(self, kind: str, route: str | None, method: str, host: str) -> int:
+        """The track of requests like this: which objectives a crash would be booked on. One per set of objectives."""
+        rows = tuple(
+            i for i, objective in enumerate(self.objectives) if objective.slo.matches(kind, route, method, host)
+        )[: at.MAX_PLAN_ROWS]
+        found = self._tracks.get(rows)
+        if found is None:
+            found = self._tracks[rows] = self._make_track(rows)
+        return found
+
+    def _make_track(self, rows: tuple[int, ...]) -> int:
+        entries: list[Entry] = [self.objectives[i].crash_entry() for i in rows]
+        words = plan_words(entries, -1, Labels())
+        key = json.dumps([list(entry) for entry in entries], separators=(",", ":"))
+        try:
+            return self.ring.directory.track(key, words)
+        except (CapacityError, StateError) as e:
+            self.fault("capacity", f"{e}; crashes of some requests are booked on the objectives of all")
+            return 0
+
+    def fault(self, reason: str, detail: str) -> None:
+        """Count a fault of our own, and log its first occurrence. Never raises."""
+        try:
+            cell = FAULTS.index(reason) if reason in FAULTS else FAULTS.index("other")
+            entry = Entry(self._self_row, at.NO_THRESHOLD, cell, cell)
+            self._record(self.page, self._plans.address(plan_words([entry], -1, Labels())), 0)
+        except Exception:
+            log.exception("a fault could not be counted")
+        self.say_once(f"{reason}: {detail}", key=reason)
+
+    def say_once(self, text: str, key: str | None = None) -> None:
+        key = key or text
+        if key not in self._said:
+            self._said.add(key)
+            log.error("%s (said once)", text)
+
+    def trace_loss(self, head: int, trace_id: int) -> None:
+        """Put a trace id (128 bits) into the loss record that `end` or `record` answered with."""
+        g, words = self.ring.geometry, self.ring.memory.words
+        block = self.ring.blocks.page.words[at.P_BLOCK // 8] - self.ring.memory.base
+        if block < 0:
+            return
+        record = (block + g.block_log + ((head - 1) % g.log_records) * at.LOG_RECORD) // 8
+        if words[record + at.L_SEQ // 8] == head:
+            for offset, half in ((at.L_TRACE_HI, trace_id >> 64), (at.L_TRACE_LO, trace_id & (2**64 - 1))):
+                words[record + offset // 8] = half - 2**64 if half >= 2**63 else half
+
+    # ── events of known latency ────────────────────────────────────────────────────────────────────────────────────
+    def track(self, name: str, **attributes: str) -> Track:
+        """The call site `name` (kind "call", its route in `match`); with attributes such as version="2026-11-01"."""
+        self.start()
+        merged = {**self.attributes, **{key: str(value) for key, value in attributes.items()}}
+        self.names.make_now("call", name, self.clock.ring_ns())
+        track = Track(self, name, self.track_for("call", name, "", ""), merged)
+        for objective in self.objectives:
+            if objective.slo.matches("call", name, "", ""):
+                objective.row_of(_call_event(track, None))
+                objective.make_groups(_MOST_NEW_ROWS)
+        return track
+
+    def record(self, track: Track, outcome: str | None, latency_ns: int) -> None:
+        """Count one event of a call site.
+
+        Args:
+            outcome: "good" (a latency objective still compares the latency), "bad", "excluded", a bad reason, or None:
+                judged as complete.
+            latency_ns: 0 to 2**62; anything else is counted as our own fault `bad_latency` and not stored.
+        """
+        code = self._record(self.page, track.plans[outcome], latency_ns)
+        if code < 0:
+            self._not_recorded(code, track.plans[outcome], latency_ns)
+
+    def _not_recorded(self, code: int, plan: int, latency_ns: int) -> None:
+        if code == at.BAD_LATENCY:
+            self.fault("bad_latency", f"a latency of {latency_ns!r} ns is not between 0 and 2**62")
+        elif not self.attach() or self._record(self.page, plan, latency_ns) < 0:
+            self.fault("not_attached", "an event was not counted")
+
+    def record_many(self, track: Track, outcomes: Any, latencies_ns: Any) -> None:
+        """Count a batch by one commit.
+
+        Args:
+            outcomes: array (n,) of int8: 0 good, 1 bad, 2 excluded.
+            latencies_ns: array (n,) of int64; values out of range count as `bad_latency` faults and are not stored.
+
+        Raises:
+            ValueError: the arrays differ in shape or have other types.
+        """
+        from otelslo.batch import record_batch
+
+        record_batch(self, track, outcomes, latencies_ns)
+
+    # ── what is known ──────────────────────────────────────────────────────────────────────────────────────────────
+    def count_since(self, row: int, start_ns: int) -> Counts:
+        """Events of a row since the slot of ring time `start_ns`."""
+        page = self.ring.blocks.page
+        with self._counting:
+            while self.kernels.count(page.address, row, start_ns) < 0:
+                pass
+            good, bad, excluded = page.words[at.P_COUNTS // 8 : at.P_COUNTS // 8 + 3].tolist()
+        return Counts(good, bad, excluded)
+
+    _counting = threading.Lock()
+
+    def count(self, slo: str, window_ns: int) -> Counts:
+        """Events of an objective, all groups together, in the last `window_ns`.
+
+        Raises:
+            KeyError: there is no objective of that name.
+        """
+        self.start()
+        objective = next((o for o in self.objectives if o.slo.name == slo), None)
+        if objective is None:
+            raise KeyError(slo)
+        start = self.clock.ring_ns() - window_ns
+        total = Counts()
+        for row in objective.rows.values():
+            total += self.count_since(row, start)
+        return total
+
+    def status(self) -> list[Status]:
+        """One status per objective and group, now."""
+        self.start()
+        definitions = [slo.as_definition for slo in self.slos]
+        return statuses(definitions, self.ring.reader, self.clock.ring_ns(), self.count_since)
+
+    def traffic(self, window_ns: int = 300_000_000_000) -> list[Traffic]:
+        """Traffic and latency percentiles of every route and call site in the last `window_ns` (two hours at most)."""
+        self.start()
+        return list(traffic(self.ring.reader, self.clock.ring_ns(), window_ns))
+
+    def in_flight(self) -> int:
+        """Requests begun and not ended, in all workers."""
+        return self.ring.reader.in_flight()
+
+    def faults(self) -> dict[str, int]:
+        """Our own faults by reason, all workers, since the ring's birth."""
+        cells = self.ring.reader.cells(self._self_row)
+        return {name: count for name, count in zip(FAULTS[1:], cells[1:], strict=True) if name and count}
+
+    @property
+    def definitions(self) -> list[Definition]:
+        return [slo.as_definition for slo in self.slos]
+
+    # ── off the request path ───────────────────────────────────────────────────────────────────────────────────────
+    def housekeeping(self) -> None:
+        """Make what requests have asked for: rows of new groups, histograms of new routes, strings."""
+        changed = self.names.make(self.clock.ring_ns())
+        left = _MOST_NEW_ROWS
+        for objective in self.objectives:
+            made = objective.make_groups(left)
+            left -= made
+            changed = changed or made > 0
+        if changed:
+            self.forget_plans()
+
+
+def _check_platform() -> None:
+    if not sys.platform.startswith(("linux", "darwin")):
+        raise OtelsloError(f"otelslo runs on Linux and, for development, macOS; this is {sys.platform}")
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        raise OtelsloError("a free-threaded Python is not supported: one writer per block rests on the GIL")

@@ -1,0 +1,87 @@
+"""Statuses of all objectives from one ring, in this process or from its file: definitions joined with rows.
+
+Needs no compiler: `otelslo status` uses it as it is, the leader hands in its compiled count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from otelslo.counts import Counts
+from otelslo.definition import OVERFLOW, UNKNOWN, Definition
+from otelslo.kernels.bounds import USED_WORDS
+from otelslo.latencies import observed, quantile_ns
+from otelslo.ring.reader import Reader
+from otelslo.status import Status, assess
+
+CountSince = Callable[[int, int], Counts]  # row, ring time of the window's start
+
+
+def statuses(
+    definitions: Iterable[Definition], reader: Reader, now_ns: int, count_since: CountSince | None = None
+) -> list[Status]:
+    """One status per objective and group; `now_ns` is ring time. Empty overflow and unknown groups are left out."""
+    offset = reader.wall_offset_ns()
+    rows = _rows_by_meaning(reader)
+    found = []
+    for definition in definitions:
+        for group, row in rows.get((definition.name, definition.meaning), ()):
+            counted = _Counted(reader, row, now_ns, count_since)
+            if group in (OVERFLOW, UNKNOWN) and reader.counts(row) == Counts():
+                continue
+            since = reader.row_birth_ns(row) + offset
+            found.append(assess(definition, group, counted.over, counted.reasons(), since, now_ns + offset))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    reader: Reader
+    row: int
+    now_ns: int
+    count_since: CountSince | None
+
+    def over(self, window_ns: int) -> Counts:
+        start = self.now_ns - window_ns
+        if self.count_since is not None:
+            return self.count_since(self.row, start)
+        return self.reader.window(self.row, start, self.now_ns).counts
+
+    def reasons(self) -> dict[str, int]:
+        """Counts by reason since the row's birth; the ring keeps windows per class only."""
+        names = self.reader.row_name(self.row).reasons
+        cells = self.reader.cells(self.row)
+        return {name: count for name, count in list(zip(names, cells, strict=True))[1:] if name and count}
+
+
+def _rows_by_meaning(reader: Reader) -> dict[tuple[str, str], list[tuple[str | None, int]]]:
+    rows: dict[tuple[str, str], list[tuple[str | None, int]]] = {}
+    for row in range(reader.rows):
+        key = reader.row_name(row)
+        rows.setdefault((key.slo, key.meaning), []).append((key.group, row))
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What one route or call site saw in the last `window_ns`: events, and latencies in ns."""
+
+    kind: str
+    name: str
+    events: int
+    window_ns: int
+    p50_ns: int | None
+    p95_ns: int | None
+    p99_ns: int | None
+
+
+def traffic(reader: Reader, now_ns: int, window_ns: int) -> Iterator[Traffic]:
+    """Latency percentiles and traffic of every route and call site that had any, over at most two hours."""
+    for histogram in range(reader.histograms):
+        kind, _, name = reader.histogram_key(histogram).partition(" ")
+        words = reader.histogram_since(histogram, now_ns - window_ns, now_ns)[:USED_WORDS]
+        events = observed(words)
+        if events:
+            quantiles = (quantile_ns(words, q) for q in (0.5, 0.95, 0.99))
+            yield Traffic(kind, name, events, window_ns, *quantiles)

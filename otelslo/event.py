@@ -1,0 +1,101 @@
+"""What happened, as an edge reports it, and what an indicator makes of it: the words between edges and objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+OutcomeKind = Literal["good", "bad", "excluded"]
+OUTCOME_KINDS: tuple[OutcomeKind, ...] = ("good", "bad", "excluded")
+EVENT_KINDS = ("http", "websocket", "call")
+
+NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
+
+
+class Ending(StrEnum):
+    """How an event ended; the value is its name in rules."""
+
+    COMPLETE = "complete"
+    EXCEPTION = "exception"
+    CUT = "cut"
+    NO_RESPONSE = "no_response"
+    SERVER_CANCEL = "server_cancel"
+    CLIENT_CANCEL = "client_cancel"
+    SHED = "shed"
+
+
+class Outcome(NamedTuple):
+    """One of the three, and why."""
+
+    kind: OutcomeKind
+    reason: str
+
+
+GOOD = Outcome("good", "good")
+
+
+class Judgement(NamedTuple):
+    """What an event is, but for its latency: `within` up to and at the threshold, `beyond` above it.
+
+    The compiled core makes that last comparison, so a judgement can be remembered and used for many requests.
+    """
+
+    threshold_ns: int | None
+    within: Outcome
+    beyond: Outcome
+
+    def outcome(self, latency_ns: int | None) -> Outcome:
+        """The outcome at this latency; an unknown latency is not a good one, and counts as beyond."""
+        if self.threshold_ns is None or (latency_ns is not None and latency_ns <= self.threshold_ns):
+            return self.within
+        return self.beyond
+
+
+def always(outcome: Outcome) -> Judgement:
+    """The judgement that no latency changes."""
+    return Judgement(None, outcome, outcome)
+
+
+def _no_header(name: str) -> str | None:
+    return None
+
+
+Facts = tuple[str, str | None, str, int | None, str, str | None, tuple[str, str] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One finished request, connection or call.
+
+    `route` is the template ("/items/{id}") or the name of a call site, None if none matched; `exception` its class's
+    name; `verdict` what the app itself said, such as ("bad", "nonsense"); `header(name)` a request header by its
+    name in lower case.
+    """
+
+    kind: str
+    ending: Ending = Ending.COMPLETE
+    route: str | None = None
+    method: str = ""
+    host: str = ""
+    status: int | None = None
+    exception: str | None = None
+    latency_ns: int | None = None
+    attributes: Mapping[str, str] = field(default_factory=lambda: NO_ATTRIBUTES)
+    verdict: tuple[str, str] | None = None
+    header: Callable[[str], str | None] = _no_header
+
+    @property
+    def latency_s(self) -> float | None:
+        """Seconds, for display and for a user's predicate; None if not measured."""
+        return None if self.latency_ns is None else self.latency_ns / 1_000_000_000
+
+    @property
+    def facts(self) -> Facts:
+        """All that a judgement without user code depends on: equal facts, equal judgement, whatever the latency.
+
+        The host is not among them: no rule reads it, and its client chooses it, so it must not be the key of a memo.
+        """
+        return (self.kind, self.route, self.method, self.status, self.ending.value, self.exception, self.verdict)

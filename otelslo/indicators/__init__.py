@@ -1,0 +1,121 @@
+"""The family of indicators: each file says, for one kind of promise, which events are good, bad or excluded.
+
+A member is a module with the names of `Indicator`; its name in a definition is the file's name, or the name of an entry
+point in the group "otelslo.indicators". Its table of rules is what decides, and what `otelslo check --rules` prints.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, NamedTuple, Protocol, cast
+
+from otelslo.errors import DefinitionError, nearest, shown
+from otelslo.event import GOOD, Ending, Event, Judgement, Outcome, always
+
+ENTRY_POINTS = "otelslo.indicators"
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A key of the definition that only this indicator knows. `parse` raises BadValue; durations become int ns."""
+
+    parse: Callable[[Any], Any]
+    required: bool = False
+    default: Any = None
+    example: str = ""
+
+
+class Rule(NamedTuple):
+    """One line of the table: `key` is a status ("404"), its class ("4xx") or an ending ("exception").
+
+    With `option`, the latency decides at that option's value: at or under it the outcome is `within`, else `beyond`.
+    """
+
+    key: str
+    happened: str
+    within: Outcome
+    beyond: Outcome
+    option: str | None = None
+
+    def judgement(self, options: Options) -> Judgement:
+        return Judgement(options[self.option] if self.option else None, self.within, self.beyond)
+
+
+class Indicator(Protocol):
+    """What a member of the family must have."""
+
+    @property
+    def KIND(self) -> str:
+        """The kind of event that it is about unless a definition says another: "http", "websocket" or "call"."""
+
+    @property
+    def OPTIONS(self) -> Mapping[str, Option]:
+        """The definition's extra keys."""
+
+    @property
+    def RULES(self) -> tuple[Rule, ...]:
+        """The table; the order of its bad and excluded reasons is the order in which they get cells of their own."""
+
+    def keys(self, event: Event) -> tuple[str, ...]:
+        """The event's keys for rules, the most special first."""
+
+    def answered(self, options: Options) -> Judgement:
+        """What an answer that someone calls good is worth: good, or good within a threshold."""
+
+    def judge(self, event: Event, options: Options) -> Judgement:
+        """By the table alone."""
+
+
+_NEEDED = ("KIND", "OPTIONS", "RULES", "keys", "answered", "judge")
+
+
+def rule(key: str, happened: str, outcome: Outcome) -> Rule:
+    """A line of the table that no latency changes."""
+    return Rule(key, happened, outcome, outcome)
+
+
+def http_keys(event: Event) -> tuple[str, ...]:
+    """The keys of a request or a call: its ending, or for a complete one "404" and "4xx".
+
+    A status outside of 100 to 599 is treated as a 5xx, as RFC 9110 (section 15) tells clients to.
+    """
+    if event.ending is not Ending.COMPLETE or event.status is None:
+        return (event.ending.value,)
+    in_range = 100 <= event.status <= 599
+    return (str(event.status), f"{event.status // 100}xx" if in_range else "5xx")
+
+
+def by_table(table: Mapping[str, Rule], keys: tuple[str, ...], options: Options) -> Judgement:
+    """The judgement of the first key that has a rule; good if none has."""
+    for key in keys:
+        if key in table:
+            return table[key].judgement(options)
+    return always(GOOD)
+
+
+def names() -> list[str]:
+    """The names that `load` knows, ours and installed ones."""
+    ours = {module.name for module in pkgutil.iter_modules(__path__)}
+    return sorted(ours | {point.name for point in entry_points(group=ENTRY_POINTS)})
+
+
+def load(name: str, place: str = "indicator") -> Indicator:
+    """The indicator of that name. DefinitionError, listing what exists, if there is none or it lacks a part."""
+    if name.isidentifier() and any(module.name == name for module in pkgutil.iter_modules(__path__)):
+        return cast("Indicator", importlib.import_module(f"{__name__}.{name}"))
+    for point in entry_points(group=ENTRY_POINTS, name=name):
+        return _checked(point.load(), name, place)
+    raise DefinitionError(place, f"unknown indicator {shown(name)}", nearest(name, names()), path=("indicator",))
+
+
+def _checked(member: object, name: str, place: str) -> Indicator:
+    missing = [part for part in _NEEDED if not hasattr(member, part)]
+    if missing:
+        problem = f"the installed indicator {shown(name)} has no {', '.join(missing)}"
+        raise DefinitionError(place, problem, "Compare it with otelslo.indicators.Indicator", path=("indicator",))
+    return cast("Indicator", member)

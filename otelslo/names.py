@@ -1,0 +1,66 @@
+"""Strings and histograms that requests mention: looked up at once, made later, off the request path."""
+
+from __future__ import annotations
+
+from otelslo.errors import OtelsloError
+from otelslo.ring.directory import Directory
+
+UNMATCHED = "(unmatched)"
+OTHER = "(other)"
+_MOST_WANTED = 256
+
+
+class Names:
+    """Interned strings and per-route histograms of one process; unknown ones are noted for `make`."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._strings: dict[str, int] = {"": 0}
+        self._histograms: dict[tuple[str, str | None], int] = {}
+        self._wanted_strings: dict[str, None] = {}
+        self._wanted_histograms: dict[tuple[str, str | None], None] = {}
+
+    def string(self, text: str) -> int:
+        """The string's offset in the ring, 0 until it is made."""
+        found = self._strings.get(text)
+        if found is None:
+            if len(self._wanted_strings) < _MOST_WANTED:
+                self._wanted_strings[text] = None
+            return 0
+        return found
+
+    def histogram_of(self, kind: str, route: str | None) -> int:
+        """The histogram of a route; until it is made, and past the ring's capacity, that of all others of the kind."""
+        found = self._histograms.get((kind, route))
+        if found is None:
+            if len(self._wanted_histograms) < _MOST_WANTED:
+                self._wanted_histograms[(kind, route)] = None
+            return self._histograms.get((kind, OTHER), -1)
+        return found
+
+    def histogram(self, kind: str, route: str | None, now_ns: int) -> None:
+        """Make the histogram of a route now; a full ring leaves it to `(other)`."""
+        name = UNMATCHED if route is None else route
+        self._histograms[(kind, route)] = self._directory.histogram(f"{kind} {name}", now_ns)
+
+    def make_now(self, kind: str, route: str, now_ns: int) -> None:
+        """Make what a route needs, where waiting is allowed."""
+        self.string(route)
+        self.histogram_of(kind, route)
+        self.make(now_ns)
+
+    def make(self, now_ns: int) -> bool:
+        """Make what was noted; whether anything was."""
+        changed = False
+        for text in list(self._wanted_strings):
+            self._strings[text] = self._directory.intern(text)
+            del self._wanted_strings[text]
+            changed = True
+        for kind, route in list(self._wanted_histograms):
+            del self._wanted_histograms[(kind, route)]
+            try:
+                self.histogram(kind, route, now_ns)
+            except OtelsloError:
+                self._histograms[(kind, route)] = self._histograms.get((kind, OTHER), -1)
+            changed = True
+        return changed

@@ -1,0 +1,103 @@
+"""An SLO bound to its rows in the ring: one row, or one for each group that has been seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otelslo.definition import OVERFLOW, UNKNOWN
+from otelslo.errors import OtelsloError
+from otelslo.event import Event, Judgement, Outcome
+from otelslo.kernels import layout as at
+from otelslo.plans import Entry
+from otelslo.rowkey import RowKey
+from otelslo.rules import CRASHED
+from otelslo.slo import SLO
+
+if TYPE_CHECKING:
+    from otelslo.ring.live import Ring
+
+
+class Objective:
+    """The rows of one SLO.
+
+    A group that has no row yet is counted in the overflow row and noted; `make_groups` gives it a row, off the request
+    path. Past `max_groups`, and for undeclared values, the overflow row is where events stay.
+    """
+
+    def __init__(self, slo: SLO, ring: Ring) -> None:
+        self.slo = slo
+        self._ring = ring
+        self._crashed_cell = slo.cell(Outcome("bad", CRASHED.reason))
+        self.rows: dict[str | None, int] = {}
+        self._wanted: dict[str, None] = {}
+        if slo.group_keys:
+            self._adopt_known_groups()
+            self._unnamed = self._make(UNKNOWN)
+            self._make(OVERFLOW)
+        else:
+            self._unnamed = self._make(None)
+
+    def row_of(self, event: Event) -> int:
+        """The row that counts this event."""
+        group = self.slo.group_of(event)
+        row = self.rows.get(group)
+        if row is None:
+            assert group is not None
+            if len(self._wanted) < self._room():
+                self._wanted[group] = None
+            row = self.rows[OVERFLOW]
+        return row
+
+    def entry(self, event: Event) -> Entry | None:
+        """What this event writes here; None if it is not this objective's. User code may raise."""
+        judgement = self.slo.judge(event)
+        return None if judgement is None else self._entry(event, judgement)
+
+    def plain_entry(self, event: Event) -> Entry:
+        """What this event writes by the indicator alone, where user code has failed."""
+        return self._entry(event, self.slo.by_indicator(event))
+
+    def _entry(self, event: Event, judgement: Judgement) -> Entry:
+        threshold = judgement.threshold_ns
+        return Entry(
+            self.row_of(event),
+            at.NO_THRESHOLD if threshold is None else threshold,
+            self.slo.cell(judgement.within),
+            self.slo.cell(judgement.beyond),
+        )
+
+    def crash_entry(self) -> Entry:
+        """What a request in flight writes here if its worker is killed; its group is not known by then."""
+        return Entry(self._unnamed, at.NO_THRESHOLD, self._crashed_cell, self._crashed_cell)
+
+    @property
+    def wants_groups(self) -> bool:
+        return bool(self._wanted)
+
+    def make_groups(self, most: int) -> int:
+        """Give up to `most` noted groups rows of their own; how many were made."""
+        made = 0
+        while self._wanted and made < most:
+            group = next(iter(self._wanted))
+            try:
+                self._make(group)
+                made += 1
+            except OtelsloError:
+                most = 0  # the ring or the disk is full: stay in overflow
+            del self._wanted[group]
+        return made
+
+    def _room(self) -> int:
+        return self.slo.max_groups - (len(self.rows) - len({UNKNOWN, OVERFLOW} & self.rows.keys()))
+
+    def _make(self, group: str | None) -> int:
+        key = RowKey(self.slo.name, self.slo.meaning, group, self.slo.reason_cells).text()
+        row = self.rows[group] = self._ring.directory.row(key, self._ring.clock.ring_ns())
+        return row
+
+    def _adopt_known_groups(self) -> None:
+        reader = self._ring.reader
+        for row in range(reader.rows):
+            key = reader.row_name(row)
+            if (key.slo, key.meaning) == (self.slo.name, self.slo.meaning):
+                self.rows[key.group] = row

@@ -1,0 +1,210 @@
+"""The background thread of each worker: it keeps house, and in one worker of the host it leads.
+
+The leader settles dead workers, opens idle rows, reads the ring once a second and commits what it read to SQLite; all
+that is decided or exported comes from what was committed. Leading needs the leader's lock; a stopped leader keeps it,
+so when the heartbeat is old another worker leads without, and the fencing number in the database decides.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from otelslo.errors import StateError
+from otelslo.evaluate import statuses
+from otelslo.exporters.sqlite import Fenced, Outdated, Store, StoreUnavailable
+from otelslo.kernels import layout as at
+from otelslo.ring import state
+from otelslo.ring.collect import Collector
+from otelslo.ring.locks import FileLock
+from otelslo.snapshot import Saved
+
+if TYPE_CHECKING:
+    from otelslo.engine import Engine
+
+log = logging.getLogger("otelslo")
+
+TICK_S = 1.0
+_STALE_HEARTBEAT_NS = 5_000_000_000
+_JOIN_S = 5.0
+
+
+class Runner:
+    """One engine's background work; `tick` may also be called by hand (tests, manual clocks)."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        retention = {} if engine.retention_ns is None else {"retention_ns": engine.retention_ns}
+        self.store = Store(engine.state_dir / state.DATABASE_FILE, **retention)
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+        self._wake = threading.Event()
+        self._turn = threading.RLock()
+        self._lock: FileLock | None = None
+        self._fencing: int | None = None
+        self._collector: Collector | None = None
+        self._last_problem = ""
+
+    @property
+    def leading(self) -> bool:
+        return self._fencing is not None
+
+    def saved(self) -> Saved | None:
+        """What a rebuild starts from; None if there is no usable database."""
+        try:
+            notices = self.store.open(self._engine.clock.wall_ns())
+            saved = self.store.load()
+        except StateError as e:
+            log.warning("nothing to rebuild from: %s", e)
+            return None
+        for notice in notices:
+            log.warning("%s", notice)
+        return saved
+
+    # ── the thread ─────────────────────────────────────────────────────────────────────────────────────────────────
+    def start(self) -> None:
+        """Begin the thread; again after a fork, in the child."""
+        if self._thread is not None and self._pid == os.getpid() and self._thread.is_alive():
+            return
+        if self._pid != os.getpid():
+            self._turn, self._wake = threading.RLock(), threading.Event()
+            self._lock, self._fencing, self._collector = None, None, None
+        self._pid = os.getpid()
+        self._wake.clear()
+        self._thread = threading.Thread(target=self._run, name="otelslo", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; a leader commits a last time and gives the leadership up."""
+        self._wake.set()
+        if self._thread is not None and self._pid == os.getpid():
+            self._thread.join(_JOIN_S)
+        self._thread = None
+        with self._turn:
+            if self.leading:
+                self._lead(last=True)
+            self._step_down()
+            self.store.close()
+
+    def _run(self) -> None:
+        while not self._wake.wait(TICK_S):
+            self.tick()
+
+    def tick(self) -> None:
+        """One turn: keep house, try to lead, lead. Never raises."""
+        with self._turn:
+            try:
+                self._engine.housekeeping()
+                if self._engine.ring.path is None:
+                    return
+                if not self.leading:
+                    self._try_to_lead()
+                if self.leading:
+                    self._lead()
+            except Exception as e:
+                self._problem(f"background work failed: {type(e).__name__}: {e}")
+                self._engine.fault("internal", f"{type(e).__name__}: {e}")
+
+    # ── leading ────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _try_to_lead(self) -> None:
+        ring = self._engine.ring
+        assert ring.path is not None
+        now = self._engine.clock.ring_ns()
+        lock = FileLock(ring.path.parent / state.LOCKS / "leader")
+        if not lock.acquire(wait=False):
+            # The holder is alive; it leads unless it has stood still for long.
+            if now - ring.reader.leader_heartbeat_ns < _STALE_HEARTBEAT_NS:
+                return
+            lock = None  # type: ignore[assignment]
+        self._lock = lock
+        try:
+            for notice in self.store.open(self._engine.clock.wall_ns()):
+                self._tell("store", notice)
+            self._fencing = self.store.acquire_leadership(f"pid {os.getpid()}", self._engine.clock.wall_ns())
+        except StateError as e:
+            # No database: dead workers are settled and rows opened all the same.
+            self._problem(f"history is not written: {e}")
+            self._beat(now)
+            self._tend()
+            self._step_down()
+            return
+        self._collector = Collector(ring, self.store)
+        self._beat(now)
+        for notice in self._engine.notices:
+            self._tell("ring", notice)
+
+    def _step_down(self) -> None:
+        self._fencing, self._collector = None, None
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+
+    def _lead(self, last: bool = False) -> None:
+        engine, ring = self._engine, self._engine.ring
+        now = engine.clock.ring_ns()
+        self._beat(now)
+        self._tend()
+        moved = ring.note_wall(engine.clock.wall_ns())
+        if moved is not None:
+            self._tell("clock", f"the wall clock was stepped by {moved / 1e9:+.3f} s; no event or window moves with it")
+        if not ring.file_is_ours():
+            self._problem(
+                "live.ring was removed or replaced under the running workers; restart them to share one again"
+            )
+        self._commit(now, last)
+
+    def _commit(self, now_ns: int, last: bool) -> None:
+        assert self._fencing is not None
+        assert self._collector is not None
+        engine = self._engine
+        snapshot = self._collector.collect(now_ns, engine.definitions_json())
+        decided = None
+        if last or snapshot.closes or self.store.needs_full:
+            found = statuses(engine.definitions, engine.ring.reader, now_ns, engine.count_since)
+            decided = json.dumps([status.to_json() for status in found])
+        try:
+            self.store.commit(snapshot, self._fencing, decided, full=self._collector.full)
+        except (Fenced, Outdated) as e:
+            self._problem(f"no longer leading: {e}")
+            self._step_down()
+        except StoreUnavailable as e:
+            self._problem(f"history is not written, counting goes on: {e}")
+        else:
+            self._collector.committed(snapshot)
+            engine.ring.put(at.M_COMMITTED_NS, snapshot.at_ns)
+            engine.ring.put(at.M_COMMITTED_SEQ, snapshot.seq)
+            self._last_problem = ""
+            for notice in self.store.take_notices():
+                log.warning("%s", notice)
+
+    def _tend(self) -> None:
+        """Settle the dead, then open idle rows."""
+        engine = self._engine
+        engine.ring.blocks.advance_manual_clock()
+        for settled in engine.ring.blocks.settle_dead():
+            if settled.damaged:
+                self._tell("ring", f"worker block {settled.block} is damaged and out of use from now on")
+            elif settled.crashed:
+                text = f"worker {settled.pid} died with {settled.crashed} requests in flight, counted as crashed"
+                self._tell("crash", text)
+        engine.kernels.open_all(engine.page)
+
+    def _beat(self, now_ns: int) -> None:
+        self._engine.ring.put(at.M_HEARTBEAT_NS, now_ns)
+        self._engine.ring.put(at.M_LEADER, (self._engine.ring.blocks.index or 0) + 1)
+
+    def _tell(self, kind: str, text: str) -> None:
+        log.warning("%s", text)
+        try:
+            self.store.append_journal(kind, text, self._engine.clock.wall_ns())
+        except StateError as e:
+            self._problem(f"the journal is not written: {e}")
+
+    def _problem(self, text: str) -> None:
+        """Log a problem when it begins, not each second."""
+        if text != self._last_problem:
+            self._last_problem = text
+            log.error("%s", text)

@@ -1,0 +1,362 @@
+"""What is promised: one objective, checked and resolved when it is made, so that nothing is left to find out later."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from otelslo.definition import (
+    MOST_DECLARED,
+    OVERFLOW,
+    UNKNOWN,
+    Definition,
+    cell_index,
+    cell_of,
+    meaning_of,
+    reason_cells,
+)
+from otelslo.errors import BadValue, DefinitionError, Place, shown
+from otelslo.event import OUTCOME_KINDS, Event, Judgement, Outcome, always
+from otelslo.group import Grouping, parse_grouping
+from otelslo.indicators import Indicator, load
+from otelslo.match import Match, UserCode, import_name, parse_match, resolve
+from otelslo.rules import CRASHED, Rules, parse_rules
+from otelslo.validity import HEALTH_CHECK, INVALID, Validity, parse_reason, parse_validity
+from otelslo.window import parse_target, parse_window
+
+__all__ = ["OVERFLOW", "SLO", "UNKNOWN", "Definition", "rules_table"]
+
+NOT_GOOD = "not_good"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_MOST_GROUPS = 10_000
+_GENERAL_KEYS = (
+    *("name", "indicator", "target", "window", "match", "group_by", "max_groups", "group_values", "good", "valid"),
+    *("exclude", "health_checks", "rules", "reasons", "description"),
+)
+_OPTION_KEYS = ("threshold", "cancel_after")
+_CALENDAR_KEYS = ("calendar", "timezone")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SLO:
+    """`good / valid >= target` over a rolling window. Every argument is checked at once; DefinitionError if wrong.
+
+    - `indicator`: a file's name in otelslo/indicators/ ("availability", "latency", "websocket"), or an installed one.
+    - `target`: "99.9%", 0.999, a Fraction. `window`: "30d", a timedelta.
+    - `match`: `route` and `host` (globs), `method`, `kind`, and `where`, a predicate on the event.
+    - `group_by`: route, method, version, host or any attribute; `group_values` declares the values that may be seen
+      (for host it must), `max_groups` bounds them.
+    - `threshold` ("200ms", of latency), `cancel_after` ("10s", of availability), `options` for other indicators' keys.
+    - `good(event)`: True, False, a reason (bad), or None: the indicator decides. `valid(event)`: False excludes.
+    - `exclude`, `health_checks`, `rules`: who is excluded, and which lines of the indicator's table are changed.
+    - `reasons`: the app's own bad reasons that shall have a cell of their own.
+
+    The event's latency decides last: what `good`, `rules` or the app call good is still slow beyond a threshold.
+    """
+
+    name: str = field(kw_only=False)
+    indicator: str = "availability"
+    target: str | float | Decimal | Fraction = "99.9%"
+    window: str | timedelta = "30d"
+    match: Mapping[str, Any] | None = None
+    group_by: str | Sequence[str] | None = None
+    max_groups: int = 50
+    group_values: Mapping[str, Sequence[str]] | None = None
+    threshold: str | timedelta | None = None
+    cancel_after: str | timedelta | None = None
+    options: Mapping[str, Any] | None = None
+    good: UserCode | str | None = None
+    valid: UserCode | str | None = None
+    exclude: Sequence[Mapping[str, Any]] | None = None
+    health_checks: Sequence[str] | None = None
+    rules: Mapping[str, str] | None = None
+    reasons: Sequence[str] = ()
+    description: str = ""
+
+    target_ratio: Fraction = field(init=False, repr=False)
+    window_ns: int = field(init=False, repr=False)
+    threshold_ns: int | None = field(init=False, repr=False)
+    reason_cells: tuple[str, ...] = field(init=False, repr=False)
+    meaning: str = field(init=False, repr=False)
+    _indicator: Indicator = field(init=False, repr=False)
+    _options: Mapping[str, Any] = field(init=False, repr=False)
+    _match: Match = field(init=False, repr=False)
+    _where: UserCode | None = field(init=False, repr=False)
+    _good: UserCode | None = field(init=False, repr=False)
+    _valid: UserCode | None = field(init=False, repr=False)
+    _validity: Validity = field(init=False, repr=False)
+    _rules: Rules = field(init=False, repr=False)
+    _grouping: Grouping = field(init=False, repr=False)
+    _cells: Mapping[Outcome, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        place = _checked_name(self.name)
+        place.at("description").expect(self.description, str, "a text")
+        if place.at("max_groups").expect(self.max_groups, int, "a whole number") not in range(1, _MOST_GROUPS + 1):
+            raise place.at("max_groups").error(f"{self.max_groups} is out of range", f"Use 1 to {_MOST_GROUPS}")
+        name = place.at("indicator").expect(self.indicator, str, "a name, such as availability")
+        indicator = load(name, str(place.at("indicator")))
+        self._set(
+            target_ratio=place.at("target").parse(parse_target, self.target),
+            window_ns=place.at("window").parse(parse_window, self.window),
+            _indicator=indicator,
+            _options=_parse_options(self, indicator, place),
+        )
+        self._set(threshold_ns=self._options.get("threshold"))
+        self._resolve(place)
+        cells = self._allot_cells(place)
+        self._set(reason_cells=cells, _cells=cell_index(cells))
+        self._set(meaning=meaning_of(self._meaning_parts()))
+
+    def _set(self, **values: object) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def _resolve(self, place: Place) -> None:
+        match = {} if self.match is None else self.match
+        if not isinstance(match, Mapping):
+            raise place.at("match").error(f"{shown(match)} is no mapping", 'Write {route: "/checkout/*"}')
+        codes = {"_where": match.get("where"), "_good": self.good, "_valid": self.valid}
+        spots = {"_where": place.at("match", "where"), "_good": place.at("good"), "_valid": place.at("valid")}
+        self._set(
+            _match=parse_match(match, self._indicator.KIND, place.at("match")),
+            **{key: None if code is None else resolve(code, spots[key]) for key, code in codes.items()},
+            _validity=parse_validity(self.health_checks, self.exclude, place),
+            _rules=parse_rules(self.rules, self._indicator, self._options, place.at("rules")),
+            _grouping=parse_grouping(self.group_by, self.group_values, place),
+        )
+
+    def _allot_cells(self, place: Place) -> tuple[str, ...]:
+        declared = _parse_reasons(self.reasons, place.at("reasons"))
+        bad_named = [
+            *declared,
+            *([NOT_GOOD] if self._good is not None else []),
+            *self._rules.reasons("bad", by_operator=True),
+        ]
+        excluded_named = [rule.name for rule in self._validity.exclusions]
+        excluded_named += [INVALID] if self._valid is not None else []
+        health = [HEALTH_CHECK] if self._validity.health_checks.patterns else []
+        return reason_cells(
+            [CRASHED.reason, *self._rules.reasons("bad", by_operator=False)],
+            bad_named,
+            [*self._rules.reasons("excluded", by_operator=False), *health],
+            [*excluded_named, *self._rules.reasons("excluded", by_operator=True)],
+        )
+
+    def _meaning_parts(self) -> dict[str, object]:
+        return {
+            "indicator": self.indicator,
+            "options": {key: str(value) for key, value in self._options.items()},
+            "match": self._match_json(),
+            "rules": {key: list(judgement) for key, judgement in self._rules.replaced.items()},
+            "exclude": [rule.to_json() for rule in self._validity.exclusions],
+            "health_checks": sorted(self._validity.health_checks.patterns),
+            "good": import_name(self._good) if self._good is not None else None,
+            "valid": import_name(self._valid) if self._valid is not None else None,
+            "group_by": list(self._grouping.keys),
+            "reason_cells": list(self.reason_cells),
+        }
+
+    def _match_json(self) -> dict[str, object]:
+        match = self._match
+        return {
+            "kind": match.kind,
+            "route": list(match.routes.patterns) if match.routes is not None else None,
+            "method": sorted(match.methods) if match.methods is not None else None,
+            "host": list(match.hosts.patterns) if match.hosts is not None else None,
+            "where": import_name(self._where) if self._where is not None else None,
+        }
+
+    @property
+    def kind(self) -> str:
+        """The kind of event that it is about: "http", "websocket" or "call"."""
+        return self._match.kind
+
+    @property
+    def group_keys(self) -> tuple[str, ...]:
+        """The keys of `group_by`; empty if ungrouped."""
+        return self._grouping.keys
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether a judgement needs the event itself, beyond its `facts`: user code or a header decides."""
+        asked = (self._where, self._good, self._valid)
+        return self._validity.dynamic or any(code is not None for code in asked)
+
+    @property
+    def grouped_by_attributes(self) -> bool:
+        """Whether the group depends on what the app sets during the event."""
+        return self._grouping.by_attributes
+
+    def matches(self, kind: str, route: str | None, method: str, host: str) -> bool:
+        """The static part of `match`: whether such an event can be this objective's."""
+        return self._match.covers(kind, route, method, host)
+
+    def judge(self, event: Event) -> Judgement | None:
+        """What this event is, but for its latency; None if `where` says that it is not this objective's.
+
+        `matches` is asked before. The first to speak wins: the app's verdict, exclusions and health checks, `valid`,
+        changed rules, `good`, the indicator. What user code raises goes to the caller.
+        """
+        if self._where is not None and not self._where(event):
+            return None
+        if event.verdict is not None:
+            return self._by_verdict(*event.verdict)
+        reason = self._validity.reason(event)
+        if reason is not None:
+            return always(Outcome("excluded", reason))
+        if self._valid is not None and not self._valid(event):
+            return always(Outcome("excluded", INVALID))
+        override = self._rules.override(event)
+        if override is not None:
+            return override
+        if self._good is not None:
+            return self._by_good(self._good(event), event)
+        return self._indicator.judge(event, self._options)
+
+    def by_indicator(self, event: Event) -> Judgement:
+        """What this event is without user code, for when that has failed; never raises.
+
+        The app's verdict (if it is one), health checks, changed rules, the indicator.
+        """
+        if event.verdict is not None and event.verdict[0] in OUTCOME_KINDS:
+            return self._by_verdict(*event.verdict)
+        if event.route is not None and event.route in self._validity.health_checks:
+            return always(Outcome("excluded", HEALTH_CHECK))
+        return self._rules.override(event) or self._indicator.judge(event, self._options)
+
+    def _by_verdict(self, kind: str, reason: str) -> Judgement:
+        for known in OUTCOME_KINDS:
+            if kind == known:
+                return self._indicator.answered(self._options) if known == "good" else always(Outcome(known, reason))
+        raise BadValue(f"{shown(kind)} is no outcome", "Use good, bad or excluded")
+
+    def _by_good(self, word: object, event: Event) -> Judgement:
+        if isinstance(word, str):
+            return always(Outcome("bad", word or NOT_GOOD))
+        if word is not None and word:
+            return self._indicator.answered(self._options)
+        own = self._indicator.judge(event, self._options)
+        if word is None or own.within.kind == "bad":
+            return own
+        return always(Outcome("bad", NOT_GOOD))
+
+    def group_of(self, event: Event) -> str | None:
+        """The event's group, "route=/x,method=GET"; UNKNOWN, OVERFLOW, or None if the objective is not grouped."""
+        return self._grouping.text(event)
+
+    def cell(self, outcome: Outcome) -> int:
+        """The cell, 0 to 15, that counts this outcome: its reason's own, or the "other" of its side."""
+        return cell_of(self._cells, outcome)
+
+    @property
+    def as_definition(self) -> Definition:
+        """The objective as plain data, without user code."""
+        return Definition(
+            name=self.name,
+            indicator=self.indicator,
+            target_ratio=self.target_ratio,
+            window_ns=self.window_ns,
+            meaning=self.meaning,
+            reason_cells=self.reason_cells,
+            threshold_ns=self.threshold_ns,
+            match=self._match_json(),
+            group_by=self._grouping.keys,
+            max_groups=self.max_groups,
+            description=self.description,
+        )
+
+    def definition(self) -> dict[str, Any]:
+        """`as_definition` as JSON-able data, that `Definition.from_json` reads."""
+        return self.as_definition.to_json()
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any], place: str | None = None) -> SLO:
+        """The SLO that a mapping (one item of `slos:`) describes. Unknown keys are refused.
+
+        `place` says in errors where the mapping stands; the error's `path` is the key's way inside of it.
+        """
+        try:
+            return cls(**_arguments(data))
+        except DefinitionError as refused:
+            if place is None:
+                raise
+            problem = f"{refused.place}: {refused.problem}"
+            raise DefinitionError(
+                place, problem, refused.remedy, path=refused.path, at_key=refused.at_key
+            ) from refused.__cause__
+
+
+def rules_table(slo: SLO) -> list[tuple[str, str, str]]:
+    """(what happened, outcome, reason), as `slo` has it, in the order in which it is asked."""
+    rows = [("the app says good, bad or excluded", "as it says", "as it says")]
+    if slo._validity.health_checks.patterns:
+        rows.append((f"health check: {', '.join(slo._validity.health_checks.patterns)}", "excluded", HEALTH_CHECK))
+    for rule in slo._validity.exclusions:
+        parts = [f"{key} {value}" for key, value in rule.to_json().items() if key != "name" and value is not None]
+        rows.append((f"the operator's rule: {', '.join(parts)}", "excluded", rule.name))
+    if slo._valid is not None:
+        rows.append((f"{import_name(slo._valid)} is false", "excluded", INVALID))
+    if slo._good is not None:
+        rows.append((f"{import_name(slo._good)} is asked, unless a changed rule applies", "as it says", "as it says"))
+    return [*rows, *slo._rules.rows(), ("in flight when its worker was killed", *CRASHED)]
+
+
+def _checked_name(name: object) -> Place:
+    text = Place("SLO").at("name").expect(name, str, "a name, such as checkout-availability")
+    if not _NAME.fullmatch(text):
+        remedy = "Use letters, digits and _ . - (64 at most), a letter or digit first"
+        raise Place(f"SLO {shown(text)}").at("name").error(f"{shown(text)} cannot be a name", remedy)
+    return Place(f"SLO {text!r}")
+
+
+def _parse_options(slo: SLO, indicator: Indicator, place: Place) -> dict[str, Any]:
+    given = dict(place.at("options").expect({} if slo.options is None else slo.options, Mapping, "a mapping"))  # type: ignore[type-abstract]
+    given |= {key: getattr(slo, key) for key in _OPTION_KEYS if getattr(slo, key) is not None}
+    for key in given:
+        if key not in indicator.OPTIONS:
+            known = ", ".join(indicator.OPTIONS) or "none"
+            problem = f"the indicator {slo.indicator!r} has no option {shown(key)}"
+            raise place.at(key).error(problem, f"Leave it out; its options: {known}", at_key=True)
+    options = {}
+    for key, option in indicator.OPTIONS.items():
+        if key in given:
+            options[key] = place.at(key).parse(option.parse, given[key])
+        elif option.required:
+            problem = f"the indicator {slo.indicator!r} needs {key}"
+            raise place.at(key).error(problem, f"Add {key}: {option.example}")
+        else:
+            options[key] = option.default
+    return options
+
+
+def _parse_reasons(value: object, place: Place) -> list[str]:
+    if not isinstance(value, list | tuple):
+        raise place.error(f"{shown(value)} is no list", "Write [nonsense, stale]")
+    if len(value) > MOST_DECLARED:
+        raise place.error(f"{len(value)} reasons are more than there are cells", f"Declare {MOST_DECLARED} at most")
+    return [parse_reason(reason, place.at(index)) for index, reason in enumerate(value)]
+
+
+def _arguments(data: object) -> dict[str, Any]:
+    if not isinstance(data, Mapping):
+        raise Place("SLO").error(
+            f"{shown(data)} is no definition", 'Write a mapping: {name: checkout, target: "99.9%"}'
+        )
+    if data.get("name") is None:
+        raise Place("SLO").error("it has no name", "Add name: checkout-availability")
+    place = _checked_name(data["name"])
+    for key in _CALENDAR_KEYS:
+        if key in data:
+            raise place.at(key).error("calendar windows are not supported yet", "Use window: 30d", at_key=True)
+    name = place.at("indicator").expect(data.get("indicator", "availability"), str, "a name, such as availability")
+    extra = load(name, str(place.at("indicator"))).OPTIONS
+    place.only(data, {*_GENERAL_KEYS, *_OPTION_KEYS, *extra})
+    general = {key: value for key, value in data.items() if key not in extra}
+    arguments = {key: value for key, value in general.items() if value is not None or key in ("target", "window")}
+    return arguments | {"options": {key: data[key] for key in extra if data.get(key) is not None}}
