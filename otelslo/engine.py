@@ -171,11 +171,11 @@ class Engine:
         self.close()
 
     def _open(self) -> None:
-        from otelslo.kernels.ring import compile_kernels  # numba loads here, not on `import otelslo`
-        from otelslo.ring.live import open_ring
+        # numba loads here, not on `import otelslo`
+        from otelslo.ring.live import compile_kernels_for, open_ring
         from otelslo.runner import Runner
 
-        self.kernels: Kernels = compile_kernels()
+        self.kernels: Kernels = compile_kernels_for(self.state_dir)
         geometry = self._geometry
         for slo in self.slos:
             geometry = geometry.reaching(slo.window_ns) if slo.window_ns > geometry.reach_ns else geometry

@@ -8,13 +8,15 @@ notes beside `_commit`, `_open_row` and `count`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from otelslo.kernels import bounds as b
 from otelslo.kernels import layout as at
 from otelslo.kernels.buckets import word_of
-from otelslo.kernels.words import boot_ns, cas, compile_kernel, inner, load, monotonic_ns, store
+from otelslo.kernels.words import boot_ns, cas, compile_kernel, inner, load, monotonic_ns, store, versions
 
 
 @inner
@@ -481,21 +483,37 @@ class Kernels(NamedTuple):
 
 
 _compiled: list[Kernels] = []
+_ARGUMENTS = {begin: 2, end: 4, record: 3, record_many: 2, settle: 1, open_all: 1, count: 3, publish: 2}
 
 
-def compile_kernels() -> Kernels:
-    """Compile once per process; before a fork where the server preloads, so that children inherit it."""
+def compile_kernels(cache: Path | None = None) -> Kernels:
+    """Compile once per process; before a fork where the server preloads, so that children inherit it.
+
+    Compiling takes about 3 s, loading what another process compiled 0.1 s.
+
+    Args:
+        cache: a folder that only this user can write; the caller holds a lock on it. None: compile.
+    """
     if not _compiled:
-        _compiled.append(
-            Kernels(
-                begin=compile_kernel(begin, 2),
-                end=compile_kernel(end, 4),
-                record=compile_kernel(record, 3),
-                record_many=compile_kernel(record_many, 2),
-                settle=compile_kernel(settle, 1),
-                open_all=compile_kernel(open_all, 1),
-                count=compile_kernel(count, 3),
-                publish=compile_kernel(publish, 2),
-            )
-        )
+        folder = None if cache is None else cache / f"kernels-{_digest()}"
+        try:
+            _compiled.append(_compile(folder))
+        except Exception:
+            if folder is None:
+                raise
+            _compiled.append(_compile(None))  # a cache that cannot be used is not worth an app
     return _compiled[0]
+
+
+def _compile(cache: Path | None) -> Kernels:
+    if cache is not None:
+        cache.mkdir(mode=0o700, exist_ok=True)
+    return Kernels(**{f.__name__: compile_kernel(f, arguments, cache) for f, arguments in _ARGUMENTS.items()})
+
+
+def _digest() -> str:
+    """numba looks at the file of a kernel alone; here every file that kernels are made of is looked at."""
+    digest = hashlib.sha256(versions().encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]

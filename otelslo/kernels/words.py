@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from llvmlite import __version__ as llvmlite_version
 from llvmlite import ir
-from numba import njit, types
+from numba import __version__ as numba_version
+from numba import config, njit, types
 from numba.extending import intrinsic
 
 # A torture build stops or kills the process at the n-th shared store: `FAULT_WORDS` is then the address of two words,
@@ -110,18 +113,33 @@ def monotonic_ns(scratch: int) -> int:
     return load(scratch) * 1_000_000_000 + load(scratch + 8)  # type: ignore[no-any-return]
 
 
-def compile_kernel(function: Callable[..., Any], arguments: int) -> Callable[..., int]:
+def compile_kernel(function: Callable[..., Any], arguments: int, cache: Path | None = None) -> Callable[..., int]:
     """Compile a kernel of `arguments` int64 arguments for int64 and return its bare entry point.
 
     The entry point takes 137 ns a call where numba's dispatcher takes 297. It converts its arguments instead of
     checking them. It holds the GIL: one writer per block rests on that, so `nogil` is never set.
+
+    Args:
+        cache: a folder that nobody else can write, for compiled code (which is loaded as trustingly as this file is),
+            written and read by one process at a time.
     """
     signature = types.int64(*[types.int64] * arguments)
-    dispatcher = njit(signature, error_model="numpy", no_cfunc_wrapper=True)(function)
+    before = config.CACHE_DIR
+    try:
+        config.CACHE_DIR = "" if cache is None else str(cache)
+        cached = cache is not None and FAULT_WORDS == 0
+        dispatcher = njit(signature, error_model="numpy", no_cfunc_wrapper=True, cache=cached)(function)
+    finally:
+        config.CACHE_DIR = before
     (compiled,) = dispatcher.overloads.values()
     entry: Callable[..., int] = compiled.entry_point
     _keep.append(dispatcher)
     return entry
+
+
+def versions() -> str:
+    """What compiled code depends on beside its source."""
+    return f"{sys.version} {numba_version} {llvmlite_version}"
 
 
 _keep: list[Any] = []

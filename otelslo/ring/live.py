@@ -94,6 +94,18 @@ class Ring:
         return (there.st_dev, there.st_ino) == (mapped.st_dev, mapped.st_ino)
 
 
+def compile_kernels_for(directory: Path) -> Kernels:
+    """The kernels, loaded from the state directory if another worker has compiled them, one worker at a time."""
+    from otelslo.kernels.ring import compile_kernels
+
+    try:
+        state.prepare(directory)
+        with MakingLock(directory / state.LOCKS / "compile"):
+            return compile_kernels(directory)
+    except (StateError, OSError):
+        return compile_kernels()
+
+
 def open_ring(
     directory: Path | None,
     geometry: Geometry,
