@@ -1,6 +1,6 @@
-"""The boundaries of the latency buckets, exactly, without the compiler: OpenTelemetry's base-2 exponential ones, scale 3.
+"""The exact boundaries of the latency buckets: OpenTelemetry's base-2 exponential ones at scale 3. No compiler needed.
 
-Bucket i holds (2**(i/8) s, 2**((i+1)/8) s]. A latency is a whole number of nanoseconds, so it lies at or under a boundary
+Bucket i holds (2**(i/8) s, 2**((i+1)/8) s]. A latency is a whole number of ns, so it lies at or under a boundary
 exactly when it is at or under the boundary's floor, and a table of floors decides without rounding. Neighbouring
 boundaries differ by a factor of 2**(1/8) = 1.0905; a quantile read as the geometric middle of its bucket is within
 4.43 % of the truth.

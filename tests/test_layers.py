@@ -1,0 +1,145 @@
+"""The house plan as tests: imports point inwards, inner rooms stay free of heavy libraries, files stay small."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "otelslo"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Each room and the rooms that it may import. A room is a module, or a folder with all that lies in it.
+VALUES = {"errors", "counts", "window", "event", "definition", "snapshot", "rowkey", "clock", "_version"}
+DEFINITIONS = VALUES | {"match", "group", "rules", "validity", "indicators", "slo"}
+DECIDERS = VALUES | {"budget", "burn", "status"}
+RING = VALUES | {"kernels", "ring"}
+ENGINE = DEFINITIONS | DECIDERS | RING | {"latencies", "evaluate", "names", "objective", "plans", "config"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "_version": set(),
+    "errors": set(),
+    "counts": set(),
+    "clock": set(),
+    "window": {"errors"},
+    "event": set(),
+    "snapshot": set(),
+    "rowkey": set(),
+    "definition": VALUES,
+    "match": {"errors", "event"},
+    "group": VALUES | {"match"},
+    "validity": VALUES | {"match"},
+    "indicators": VALUES | {"indicators"},
+    "rules": VALUES | {"indicators", "validity"},
+    "slo": DEFINITIONS,
+    "budget": {"burn", "counts", "window"},
+    "burn": {"counts", "window"},
+    "status": DECIDERS,
+    "kernels": {"kernels"},
+    "latencies": {"kernels"},
+    "ring": RING,
+    "evaluate": DECIDERS | RING | {"latencies"},
+    "names": RING,
+    "plans": VALUES | {"kernels"},
+    "objective": DEFINITIONS | RING | {"plans"},
+    "config": DEFINITIONS,
+    "exporters": VALUES | {"exporters"},
+    "batch": {"engine", "kernels"},
+    "runner": ENGINE | {"exporters", "engine"},
+    "engine": ENGINE | {"batch", "runner"},
+    "default": {"engine"},
+    "routes": set(),
+    "asgi": DEFINITIONS | {"engine", "default", "routes"},
+    "__init__": ENGINE | {"engine"},
+    "__main__": {"cli"},
+    "cli": ENGINE | {"engine", "exporters", "asgi", "cli", "runner", "default", "__init__"},
+}
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path, *, at_top: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if at_top else list(ast.walk(tree))
+    rooms: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            module = node.module or ""
+            names = [f"{module}.{alias.name}" if module == "otelslo" else module for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name == "otelslo" or name.startswith("otelslo."):
+                room = name.split(".")[1] if "." in name else "__init__"
+                rooms.add(room if (PACKAGE / room).is_dir() or (PACKAGE / f"{room}.py").exists() else "__init__")
+    return rooms
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_inwards(path: Path) -> None:
+    room = room_of(path)
+    assert room in MAY_IMPORT, f"{room} is a new room: say in tests/test_layers.py what it may import"
+    assert imported_rooms(path) - {room} <= MAY_IMPORT[room]
+
+
+def test_no_relative_imports() -> None:
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative import"
+
+
+def test_rooms_have_no_cycles() -> None:
+    """By what is imported when a module is loaded; the engine and its runner know each other only by name."""
+    edges: dict[str, set[str]] = {}
+    for path in FILES:
+        edges.setdefault(room_of(path), set()).update(imported_rooms(path, at_top=True) - {room_of(path)})
+    left = set(edges)
+    while left:
+        free = {room for room in left if not edges[room] & left}
+        assert free, f"a cycle among {sorted(left)}"
+        left -= free
+
+
+def test_numba_is_named_in_one_file() -> None:
+    naming = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Import) and any(a.name.split(".")[0] in ("numba", "llvmlite") for a in node.names))
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("numba", "llvmlite"))
+    }
+    assert naming == {"kernels/words.py"}
+
+
+@pytest.mark.parametrize("module", ["otelslo", "otelslo.status", "otelslo.budget", "otelslo.cli", "otelslo.asgi"])
+def test_import_loads_nothing_heavy(module: str) -> None:
+    code = f"import {module}, sys; print([m for m in ('numba', 'numpy', 'opentelemetry', 'sqlite_utils') if m in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_deciders_know_no_clock_and_no_io() -> None:
+    for name in ("budget", "burn", "status"):
+        imported = {
+            alias.name.split(".")[0]
+            for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text()))
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        }
+        assert not imported & {"time", "os", "io", "socket", "sqlite3", "threading"}
+
+
+def test_files_have_one_reason_to_exist() -> None:
+    forbidden = {"utils", "helpers", "common", "base", "misc"}
+    for path in FILES:
+        assert path.stem not in forbidden, path
+        assert len(path.read_text().splitlines()) <= 500, f"{path.name}: which second noun is hiding in it?"
+        first = ast.get_docstring(ast.parse(path.read_text()))
+        assert first or path.name == "_version.py", f"{path.relative_to(PACKAGE)} does not say why it exists"
