@@ -46,6 +46,12 @@ _MOST_NEW_ROWS = 20  # per housekeeping, which runs each second
 _MOST_MEMO = 4096
 _RETRY_ATTACH_S = 1.0
 
+# Named in the loss log from their first occurrence; others from the second after.
+_USUAL_EXCEPTIONS = (
+    "AssertionError", "AttributeError", "CancelledError", "ConnectionError", "Exception", "HTTPException", "IndexError",
+    "KeyError", "MemoryError", "OSError", "RuntimeError", "TimeoutError", "TypeError", "ValueError",
+)  # fmt: skip
+
 # Our own faults, counted on a row of their own by the cells of that row.
 FAULTS = ("good", "bad_latency", "internal", "user_code", "not_attached", "capacity", "", "", "", "other", *[""] * 6)
 
@@ -132,6 +138,8 @@ class Engine:
         self._judged: dict[Any, int] = {}
         self._said: set[str] = set()
         self._plans = Plans()
+        self.definitions: list[Definition] = [slo.as_definition for slo in self.slos]
+        self.definitions_json = json.dumps({"slos": [slo.definition() for slo in self.slos]}, sort_keys=True)
         self.objectives: list[Objective] = []
         self.runner: Runner | None = None
         self.notices: list[str] = []
@@ -201,12 +209,15 @@ class Engine:
         self._self_row = self.ring.directory.row(key, now)
         self.objectives = [Objective(slo, self.ring) for slo in self.slos]
         self.dynamic = any(o.slo.dynamic for o in self.objectives)
-        self.needs_host = any(o.slo.as_definition.match and o.slo.as_definition.match["host"] for o in self.objectives)
+        self.needs_host = any(d.match and d.match["host"] for d in self.definitions)
         self._tracks: dict[tuple[int, ...], int] = {}
-        for kind in ("http", "websocket", "call"):
+        for exception in _USUAL_EXCEPTIONS:
+            self.names.string(exception)
+        for kind in sorted({"http"} | {slo.kind for slo in self.slos}):
             self.track_for(kind, None, "GET", "")
             self.names.histogram(kind, None, now)
             self.names.histogram(kind, OTHER, now)
+        self.names.make(now)
         if self.ring.path is not None:
             self._write_definitions(self.ring.path.with_name(DEFINITIONS_FILE))
 
@@ -214,13 +225,11 @@ class Engine:
         """For readers without the configuration, `otelslo status` above all; the last worker to start wins."""
         temporary = path.with_name(f"{path.name}.{os.getpid()}")
         try:
-            temporary.write_text(self.definitions_json())
+            temporary.write_text(self.definitions_json)
             os.replace(temporary, path)
         except OSError as e:
             self.notices.append(f"{path.name} could not be written: {e.strerror}")
 
-    def definitions_json(self) -> str:
-        return json.dumps({"slos": [slo.definition() for slo in self.slos]}, sort_keys=True)
 
     def _start_runner(self) -> None:
         assert self.runner is not None
@@ -415,8 +424,7 @@ class Engine:
     def status(self) -> list[Status]:
         """One status per objective and group, now."""
         self.start()
-        definitions = [slo.as_definition for slo in self.slos]
-        return statuses(definitions, self.ring.reader, self.clock.ring_ns(), self.count_since)
+        return statuses(self.definitions, self.ring.reader, self.clock.ring_ns(), self.count_since)
 
     def traffic(self, window_ns: int = 300_000_000_000) -> list[Traffic]:
         """Traffic and latency percentiles of every route and call site in the last `window_ns` (two hours at most)."""
@@ -431,10 +439,6 @@ class Engine:
         """Our own faults by reason, all workers, since the ring's birth."""
         cells = self.ring.reader.cells(self._self_row)
         return {name: count for name, count in zip(FAULTS[1:], cells[1:], strict=True) if name and count}
-
-    @property
-    def definitions(self) -> list[Definition]:
-        return [slo.as_definition for slo in self.slos]
 
     # ── off the request path ───────────────────────────────────────────────────────────────────────────────────────
     def housekeeping(self) -> None:

@@ -160,7 +160,7 @@ class Runner:
         assert self._fencing is not None
         assert self._collector is not None
         engine = self._engine
-        snapshot = self._collector.collect(now_ns, engine.definitions_json())
+        snapshot = self._collector.collect(now_ns, engine.definitions_json)
         decided = None
         if last or snapshot.closes or self.store.needs_full:
             found = statuses(engine.definitions, engine.ring.reader, now_ns, engine.count_since)
