@@ -7,12 +7,12 @@ only then is the number that covers it raised; readers look at that number first
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+
 from otelslo.errors import CapacityError
 from otelslo.kernels import layout as at
 from otelslo.ring.geometry import Geometry
 from otelslo.ring.locks import MakingLock
 from otelslo.ring.memory import Memory
-
 
 Publish = Callable[[int, int], int]  # the kernel that stores a word with release ordering
 

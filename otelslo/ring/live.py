@@ -23,6 +23,7 @@ from otelslo.ring.geometry import Geometry, Header
 from otelslo.ring.locks import FileLock, MakingLock
 from otelslo.ring.memory import Memory
 from otelslo.ring.reader import Reader, check
+from otelslo.ring.salvage import saved_from
 from otelslo.snapshot import Saved
 
 if TYPE_CHECKING:
@@ -147,19 +148,25 @@ def _open_file(
 ) -> Ring:
     making = MakingLock(path.parent / state.LOCKS / "ring")
     with making:
-        header = _usable(path, geometry, clock, notices)
-        if header is not None:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-            ring = Ring(Memory(fd, header.geometry.most_bytes), header, kernels, making, path, clock)
-        else:
+        header = _usable(path, clock, notices)
+        if header is None:
             ring = _make(path, geometry, clock, kernels, making, saved(), notices)
+        else:
+            ring = _mapped(path, header, kernels, making, clock)
+            if header.geometry.reach_ns < geometry.reach_ns:
+                ring = _outgrown(ring, geometry, making, notices)
         moved = ring.note_wall(clock.wall_ns())
         if moved is not None:
             notices.append(f"the wall clock was stepped by {moved / 1e9:+.3f} s; no event or window moves with it")
     return ring
 
 
-def _usable(path: Path, geometry: Geometry, clock: Clock, notices: list[str]) -> Header | None:
+def _mapped(path: Path, header: Header, kernels: Kernels, making: MakingLock, clock: Clock) -> Ring:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    return Ring(Memory(fd, header.geometry.most_bytes), header, kernels, making, path, clock)
+
+
+def _usable(path: Path, clock: Clock, notices: list[str]) -> Header | None:
     """The header of the file at `path` if it can be used; otherwise the file, if any, is set aside."""
     if not path.exists():
         return None
@@ -169,14 +176,31 @@ def _usable(path: Path, geometry: Geometry, clock: Clock, notices: list[str]) ->
         if header.boot_id != boot_id() and not clock.manual:
             why = "old"
             raise StateError("it is of an earlier boot")
-        if header.geometry.reach_ns < geometry.reach_ns and _nobody_lives(path.parent, header.geometry):
-            why = "short"
-            raise StateError("it is too short for the longest window")
         return header
     except StateError as e:
         target = state.set_aside(path, why)
         notices.append(f"{path.name} was set aside as {target.name}: {e}")
         return None
+
+
+def _outgrown(old: Ring, geometry: Geometry, making: MakingLock, notices: list[str]) -> Ring:
+    """A longer ring with all that the old one holds, if no worker is alive; else the old one as it is."""
+    assert old.path is not None
+    if not _nobody_lives(old.path.parent, old.geometry):
+        days = old.geometry.reach_ns // 86_400_000_000_000
+        notices.append(
+            f"live.ring reaches {days} days back, less than the longest window; it is made anew when all its workers "
+            "have been stopped once. Until then that window counts what the ring holds"
+        )
+        return old
+    old.blocks.settle_dead()
+    saved = saved_from(old.reader, old.clock.ring_ns())
+    target = state.set_aside(old.path, "short")
+    notices.append(
+        f"{old.path.name} was too short for the longest window; a longer one has all that it held, and it was "
+        f"kept as {target.name}"
+    )
+    return _make(old.path, geometry, old.clock, old.kernels, making, saved, [])
 
 
 def _nobody_lives(directory: Path, geometry: Geometry) -> bool:
@@ -228,9 +252,8 @@ def _make(
             _restore(ring, saved)
             lost = (header.created_ns - saved.at_ns) / 1e9
             notices.append(
-                f"live.ring was rebuilt from {state.DATABASE_FILE}, last written {lost:.1f} s ago: what was counted "
-                "after that is lost, at most one flush interval (1 s) while a worker led; windows that begin before "
-                "now are exact to 5 minutes"
+                f"live.ring was rebuilt from what was saved {lost:.1f} s ago: what was counted after that is lost, at "
+                "most one flush interval (1 s) while a worker led; windows that begin before now are exact to 5 minutes"
             )
         os.fsync(fd)
         os.rename(temporary, path)

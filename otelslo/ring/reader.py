@@ -71,6 +71,10 @@ class Reader:
         """Ring time of the last commit to SQLite; 0 if there was none."""
         return self._words[at.M_COMMITTED_NS // 8]
 
+    @property
+    def committed_seq(self) -> int:
+        return self._words[at.M_COMMITTED_SEQ // 8]
+
     def string(self, offset: int) -> str:
         found = self._text.get(offset)
         if found is None:
@@ -224,7 +228,7 @@ class Reader:
         return [self._words[(block + at.B_LOG_HEAD) // 8] for block in self._block_offsets()]
 
     def losses(self, block: int, after: int = 0) -> tuple[list[Loss], int]:
-        """Loss records of a block that are newer than number `after`, oldest first, and the head up to which they go."""
+        """Loss records of a block newer than number `after`, oldest first, and the head up to which they go."""
         g = self._geometry
         offset = self._words[g.block_table // 8 + block]
         head = self._words[(offset + at.B_LOG_HEAD) // 8]
