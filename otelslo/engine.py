@@ -132,6 +132,7 @@ class Engine:
         self._with_runner = runner
         self._starting = threading.RLock()
         self._started = False
+        self._counting = threading.Lock()
         self._attach_again_at = 0.0
         self._pid = os.getpid()
         self._memos: list[dict[Any, int]] = []
@@ -230,7 +231,6 @@ class Engine:
         except OSError as e:
             self.notices.append(f"{path.name} could not be written: {e.strerror}")
 
-
     def _start_runner(self) -> None:
         assert self.runner is not None
         self.runner.start()
@@ -242,7 +242,8 @@ class Engine:
         if now < self._attach_again_at and self._pid == os.getpid():
             return False
         try:
-            self._pid = os.getpid()
+            if self._pid != os.getpid():
+                self._pid, self._counting = os.getpid(), threading.Lock()
             self.ring.blocks.attach()
             if self._with_runner:
                 self._start_runner()
@@ -396,14 +397,14 @@ class Engine:
     # ── what is known ──────────────────────────────────────────────────────────────────────────────────────────────
     def count_since(self, row: int, start_ns: int) -> Counts:
         """Events of a row since the slot of ring time `start_ns`."""
+        if self._pid != os.getpid():
+            self.attach()
         page = self.ring.blocks.page
         with self._counting:
-            while self.kernels.count(page.address, row, start_ns) < 0:
-                pass
+            if self.kernels.count(page.address, row, start_ns) < 0:  # rare: the reader asks again as often as needed
+                return self.ring.reader.window(row, start_ns, self.clock.ring_ns()).counts
             good, bad, excluded = page.words[at.P_COUNTS // 8 : at.P_COUNTS // 8 + 3].tolist()
         return Counts(good, bad, excluded)
-
-    _counting = threading.Lock()
 
     def count(self, slo: str, window_ns: int) -> Counts:
         """Events of an objective, all groups together, in the last `window_ns`.

@@ -90,4 +90,4 @@ P_BATCH_CELLS = 512  # its accumulators: cells of each row, then histogram words
 PRIVATE_BYTES = 512 + (MAX_PLAN_ROWS * CELLS + 256) * 8 + 8
 
 # Answers of kernels below 0; 0 and above is what was done.
-NOT_ATTACHED, BAD_LATENCY, TOO_LARGE, BAD_REDO = -1, -2, -3, -4
+NOT_ATTACHED, BAD_LATENCY, TOO_LARGE, BAD_REDO, ASK_AGAIN = -1, -2, -3, -4, -5

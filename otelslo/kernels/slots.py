@@ -155,6 +155,8 @@ def open_rows(page: int) -> None:
 
 def open_all(page: int) -> int:
     """Open every row and histogram at the current slot: for speed only, so that readers and requests find it done."""
+    if load(page + at.P_BASE) == 0:
+        return at.NOT_ATTACHED
     open_rows(page)
     return 0
 
@@ -182,10 +184,12 @@ def _boundary(page: int, row: int, slot: int, opened: int, fine: bool) -> tuple[
 def count(page: int, row: int, start: int) -> int:
     """Events of `row` from the slot that holds ring time `start` until now, into the page's P_COUNTS words.
 
-    0: counted; 1: `start` is older than the ring, all that it holds was counted; -1: the ring moved on, ask again.
+    0: counted; 1: `start` is older than the ring, all that it holds was counted; ASK_AGAIN: the ring moved on.
     Order of reads: `open`, the boundary, then blocks used and their cells, so that no difference is ever negative: a
     block that joins in between may be in the boundary already.
     """
+    if load(page + at.P_BASE) == 0:
+        return at.NOT_ATTACHED
     hot = load(page + at.P_ROW_HOT) + row * at.HOT_ENTRY
     fine_ns = load(page + at.P_FINE_NS)
     per_coarse = load(page + at.P_FINE_PER_COARSE)
@@ -209,7 +213,7 @@ def count(page: int, row: int, start: int) -> int:
         if slot > born:
             found, good, bad, excluded = _boundary(page, row, slot, opened, fine)
             if not found:
-                return -1
+                return at.ASK_AGAIN
         total_good, total_bad, total_excluded = _sum_cells(page, row)
         good = (total_good - good) & at.COUNT_MASK
         bad = (total_bad - bad) & at.COUNT_MASK
