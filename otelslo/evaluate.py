@@ -7,19 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from otelslo.counts import Counts
 from otelslo.definition import OVERFLOW, UNKNOWN, Definition
 from otelslo.kernels.bounds import USED_WORDS
 from otelslo.latencies import observed, quantile_ns
-from otelslo.ring.reader import Reader
+from otelslo.ring.reader import Reader, Window
+from otelslo.rowkey import RowKey
 from otelslo.status import Status, assess
 
 CountSince = Callable[[int, int], Counts]  # row, ring time of the window's start
 
 
+class Rows(Protocol):
+    """What statuses are made of: rows of a ring, live or saved. Times are ring time in ns."""
+
+    @property
+    def rows(self) -> int: ...
+    def row_name(self, row: int) -> RowKey: ...
+    def row_birth_ns(self, row: int) -> int: ...
+    def wall_offset_ns(self) -> int: ...
+    def cells(self, row: int) -> list[int]: ...
+    def counts(self, row: int) -> Counts: ...
+    def window(self, row: int, start_ns: int, now_ns: int) -> Window: ...
+
+
 def statuses(
-    definitions: Iterable[Definition], reader: Reader, now_ns: int, count_since: CountSince | None = None
+    definitions: Iterable[Definition], reader: Rows, now_ns: int, count_since: CountSince | None = None
 ) -> list[Status]:
     """One status per objective and group; `now_ns` is ring time. Empty overflow and unknown groups are left out."""
     offset = reader.wall_offset_ns()
@@ -37,7 +52,7 @@ def statuses(
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    reader: Reader
+    reader: Rows
     row: int
     now_ns: int
     count_since: CountSince | None
@@ -55,7 +70,7 @@ class _Counted:
         return {name: count for name, count in list(zip(names, cells, strict=True))[1:] if name and count}
 
 
-def _rows_by_meaning(reader: Reader) -> dict[tuple[str, str], list[tuple[str | None, int]]]:
+def _rows_by_meaning(reader: Rows) -> dict[tuple[str, str], list[tuple[str | None, int]]]:
     rows: dict[tuple[str, str], list[tuple[str | None, int]]] = {}
     for row in range(reader.rows):
         key = reader.row_name(row)

@@ -1,0 +1,82 @@
+"""How `otelslo check` draws objectives that it has resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from otelslo.cli.tables import clean
+from otelslo.window import format_duration
+
+_COLOUR = {"good": "green", "bad": "red", "excluded": "dim"}
+
+
+def draw(console: Console, path: str | None, resolved: Sequence[Mapping[str, Any]]) -> None:
+    """Print objectives as `otelslo check --json` gives them."""
+    source = clean(path) if path else "no configuration found, so the default"
+    count = f"{len(resolved)} objective" + ("" if len(resolved) == 1 else "s")
+    console.print(Text.assemble(("✓ ", "green"), (source, "bold"), (f"  {count}", "dim")))
+    for slo in resolved:
+        console.print()
+        console.print(_title(slo))
+        console.print(Padding(_facts(slo), (0, 0, 0, 2)))
+        if "rules" in slo:
+            console.print(Padding(_rules(slo["rules"]), (1, 0, 0, 2)))
+
+
+def _title(slo: Mapping[str, Any]) -> Text:
+    title = Text(slo["name"], style="bold")
+    if slo["description"]:
+        title.append(f"  {clean(slo['description'])}", style="not bold dim")
+    return title
+
+
+def _facts(slo: Mapping[str, Any]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column()
+    target = Fraction(slo["target_num"], slo["target_den"])
+    exact = f" = {target}" if slo["target"] != str(target) else ""
+    grid.add_row("promise", Text(f"{slo['target']}{exact} of valid events over {slo['window']} are good"))
+    grid.add_row("budget", Text(slo["budget"]["text"], style="cyan"))
+    grid.add_row("good is", Text(_good(slo)))
+    grid.add_row("applies to", Text(_scope(slo)))
+    if slo["group_by"]:
+        grid.add_row("grouped by", Text(f"{', '.join(slo['group_by'])}, {slo['max_groups']} groups at most"))
+    return grid
+
+
+def _good(slo: Mapping[str, Any]) -> str:
+    if slo["threshold_ns"] is not None:
+        return f"{slo['indicator']}: at or under {format_duration(slo['threshold_ns'])}"
+    return str(slo["indicator"])
+
+
+def _scope(slo: Mapping[str, Any]) -> str:
+    match = slo["match"] or {}
+    events = {"http": "requests", "websocket": "websocket connections", "call": "calls"}[slo["kind"]]
+    parts = []
+    for key in ("route", "method", "host"):
+        if match.get(key):
+            parts.append(f"{key} {' or '.join(match[key])}")
+    if match.get("where"):
+        parts.append(f"where {match['where']}")
+    return f"{events} with {', '.join(parts)}" if parts else f"all {events}"
+
+
+def _rules(rules: Sequence[Mapping[str, str]]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("what happened")
+    table.add_column("counts as", no_wrap=True)
+    table.add_column("reason", no_wrap=True)
+    for rule in rules:
+        outcome = Text(rule["outcome"], style=_COLOUR.get(rule["outcome"], ""))
+        reason = Text("" if rule["reason"] == rule["outcome"] else rule["reason"])
+        table.add_row(Text(clean(rule["happened"])), outcome, reason)
+    return table

@@ -1,0 +1,255 @@
+"""A state directory as somebody sees who only looks: the live ring if it can be read, else the history alone.
+
+Nothing here compiles, writes or takes a lock, so it may be used beside running workers at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from otelslo.cli.history import SavedRows
+from otelslo.clock import SystemClock, boot_id
+from otelslo.config import DEFAULT_FILE, ENV_CONFIG, LARGEST_FILE_BYTES
+from otelslo.definition import FIRST_EXCLUDED, Definition
+from otelslo.errors import DefinitionError, StateError
+from otelslo.evaluate import Rows, Traffic, statuses, traffic
+from otelslo.exporters.sqlite_reader import Reader as History
+from otelslo.ring import state as files
+from otelslo.ring.reader import Reader, open_reader
+from otelslo.rowkey import SELF, RowKey
+from otelslo.snapshot import JournalEntry, Loss, Saved
+from otelslo.status import Status
+from otelslo.window import HOUR_NS, MINUTE_NS, SECOND_NS
+
+DEFAULT_DIRECTORY = ".otelslo"
+DEFINITIONS_FILE = "definitions.json"
+MOST_LOSSES = 5_000
+_QUIET_NS = 5 * SECOND_NS
+TRAFFIC_WINDOW_NS = 5 * MINUTE_NS
+
+
+def directory(given: str | None) -> Path:
+    """The state directory: as given, else $OTELSLO_STATE_DIR, else the configuration's `state_dir`, else .otelslo."""
+    return Path(given or os.environ.get("OTELSLO_STATE_DIR") or _configured() or DEFAULT_DIRECTORY)
+
+
+def _configured() -> str | None:
+    """`state_dir:` of the YAML configuration, read without resolving it: that could import the whole app."""
+    path = Path(os.environ.get(ENV_CONFIG) or DEFAULT_FILE)
+    try:
+        if path.suffix not in (".yaml", ".yml") or path.stat().st_size > LARGEST_FILE_BYTES:
+            return None
+        found = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return None
+    named = found.get("state_dir") if isinstance(found, dict) else None
+    return named if isinstance(named, str) else None
+
+
+_Same = tuple[str, str | None, str, str, int, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Equal losses taken together: what was lost, where, and when last (Unix ns)."""
+
+    slo: str
+    group: str | None
+    reason: str
+    route: str
+    status: int
+    exception: str
+    version: str
+    count: int
+    last_wall_ns: int
+    trace_id: str
+
+
+@dataclass
+class View:
+    """One look at a state directory.
+
+    `now_ns` is ring time; `reader` is None if only the history could be read, and then `now_ns` is its last commit.
+    `notes` says what a person should know about where the numbers come from.
+    """
+
+    path: Path
+    rows: Rows
+    now_ns: int
+    definitions: Sequence[Definition]
+    reader: Reader | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def now_wall_ns(self) -> int:
+        return self.now_ns + self.rows.wall_offset_ns()
+
+    def statuses(self) -> list[Status]:
+        return statuses(self.definitions, self.rows, self.now_ns)
+
+    def traffic(self) -> list[Traffic]:
+        """Of the last five minutes; the history alone has none."""
+        return [] if self.reader is None else list(traffic(self.reader, self.now_ns, TRAFFIC_WINDOW_NS))
+
+    def traffic_span_ns(self) -> int:
+        """How much of the five minutes the ring has seen."""
+        born = 0 if self.reader is None else self.reader.header.created_ns
+        return max(1, min(TRAFFIC_WINDOW_NS, self.now_ns - born))
+
+    def in_flight(self) -> int | None:
+        return None if self.reader is None else self.reader.in_flight()
+
+    def quiet_ns(self) -> int | None:
+        """For how long no worker has led; None while one does, and for the history alone."""
+        if self.reader is None or self.reader.leader_heartbeat_ns == 0:
+            return None
+        quiet_ns = self.now_ns - self.reader.leader_heartbeat_ns
+        return quiet_ns if quiet_ns > _QUIET_NS else None
+
+    def faults(self) -> dict[str, int]:
+        """Faults of otelslo itself, by reason, since the ring's birth."""
+        for row in range(self.rows.rows):
+            name = self.rows.row_name(row)
+            if name.slo == SELF:
+                pairs = list(zip(name.reasons, self.rows.cells(row), strict=True))[1:]
+                return {reason: count for reason, count in pairs if reason and count}
+        return {}
+
+    def bad_reasons(self) -> dict[tuple[str, str | None], dict[str, int]]:
+        """Bad events by reason since the row's birth, exactly, most first; by objective and group."""
+        meanings = {(d.name, d.meaning) for d in self.definitions}
+        found = {}
+        for row in range(self.rows.rows):
+            name = self.rows.row_name(row)
+            if (name.slo, name.meaning) in meanings:
+                pairs = zip(name.reasons, self.rows.cells(row), strict=True)
+                bad = [(reason, count) for reason, count in list(pairs)[1:FIRST_EXCLUDED] if reason and count]
+                found[name.slo, name.group] = dict(sorted(bad, key=lambda pair: -pair[1]))
+        return found
+
+    def causes(self) -> list[Cause]:
+        """The newest losses that the history (or, without one, the ring's log) holds, equal ones together, most first.
+
+        Only of the objectives as they are defined now, and not older than the longest window.
+        """
+        meanings = {(d.name, d.meaning): d.window_ns for d in self.definitions}
+        sums: dict[_Same, int] = defaultdict(int)
+        last: dict[_Same, tuple[int, str]] = {}
+        for wall_ns, key, loss in self._losses(max(meanings.values(), default=0)):
+            window_ns = meanings.get((key.slo, key.meaning))
+            if window_ns is None or wall_ns < self.now_wall_ns - window_ns:
+                continue
+            same = (key.slo, key.group, loss.reason, loss.route, loss.status, loss.exception, loss.version)
+            sums[same] += loss.count
+            last[same] = max(last.get(same, (0, "")), (wall_ns, loss.trace_id))
+        causes = [Cause(*same, count, *last[same]) for same, count in sums.items()]
+        return sorted(causes, key=lambda cause: (-cause.count, -cause.last_wall_ns, cause.slo, cause.route))
+
+    def _losses(self, window_ns: int) -> list[tuple[int, RowKey, Loss]]:
+        try:
+            found = History(self._database).losses(MOST_LOSSES, max(0, self.now_wall_ns - window_ns))
+            return [(one.wall_ns, RowKey.parse(one.row_key), one.loss) for one in found if one.row_key is not None]
+        except StateError:
+            if self.reader is None:
+                return []
+        reader, offset = self.reader, self.rows.wall_offset_ns()
+        logs = [loss for block in range(reader.blocks) for loss in reader.losses(block)[0]]
+        return [(loss.at_ns + offset, reader.row_name(loss.row), loss) for loss in logs]
+
+    def journal(self) -> list[JournalEntry]:
+        """Entries of the last hour, newest first."""
+        try:
+            return History(self._database).journal(20, self.now_wall_ns - HOUR_NS)
+        except StateError:
+            return []
+
+    def committed_ago_ns(self) -> int | None:
+        """How old the last commit to SQLite is; None if there was none."""
+        if self.reader is None or self.reader.committed_ns == 0:
+            return None
+        return max(0, self.now_ns - self.reader.committed_ns)
+
+    @property
+    def _database(self) -> Path:
+        return self.path / files.DATABASE_FILE
+
+
+def look(path: Path) -> View:
+    """What can be seen in a state directory.
+
+    Raises:
+        StateError: neither the ring nor the history can be read, or nothing names the objectives; says what to do.
+    """
+    reader, why = _ring(path / files.RING_FILE)
+    if reader is not None and reader.header.boot_id == boot_id():
+        clock = SystemClock(epoch_ns=reader.header.epoch_ns)
+        return View(path, reader, clock.ring_ns(), _definitions(path, None), reader)
+    saved = _saved(path, why)
+    if saved is not None:
+        note = f"{why}; from the history" if why else "from the history"
+        return View(path, SavedRows(saved), saved.at_ns, _definitions(path, saved), notes=[note])
+    if reader is None:
+        raise StateError(f"{path} holds no counts yet ({why}). Start the app once, or name its directory: --state-dir")
+    now_ns = SystemClock().wall_ns() - reader.wall_offset_ns()
+    return View(path, reader, now_ns, _definitions(path, None), reader, [f"{why}, and there is no history"])
+
+
+def _ring(path: Path) -> tuple[Reader | None, str]:
+    """The ring, and what speaks against using it."""
+    try:
+        reader = open_reader(path)
+    except FileNotFoundError:
+        return None, f"there is no {path.name}"
+    except OSError as e:
+        return None, f"{path.name} cannot be read: {e.strerror}"
+    except (StateError, ValueError) as e:
+        return None, f"{path.name} cannot be used: {e}"
+    return reader, "" if reader.header.boot_id == boot_id() else f"{path.name} is of an earlier boot"
+
+
+def _saved(path: Path, why: str) -> Saved | None:
+    database = path / files.DATABASE_FILE
+    if not database.exists():
+        return None
+    try:
+        return History(database).load()
+    except StateError as e:
+        raise StateError(f"{why}, and the history cannot be read either: {e}") from e
+
+
+def _definitions(path: Path, saved: Saved | None) -> list[Definition]:
+    """Of the file that the workers write, else of the last commit."""
+    try:
+        return _parsed((path / DEFINITIONS_FILE).read_text())
+    except (OSError, ValueError, DefinitionError) as e:
+        problem = f"{path / DEFINITIONS_FILE} cannot be read ({e})"
+    saved = saved or _saved(path, problem)
+    try:
+        if saved is not None and saved.config:
+            return _parsed(saved.config)
+    except (ValueError, DefinitionError):
+        pass
+    raise StateError(f"{problem}. Start a worker: it writes the file anew")
+
+
+def _parsed(text: str) -> list[Definition]:
+    try:
+        return [Definition.from_json(item) for item in json.loads(text)["slos"]]
+    except (KeyError, TypeError) as e:
+        raise ValueError(f"it has no list of slos: {e}") from e
+
+
+def newest_demo() -> Path | None:
+    """The state directory that the last `otelslo demo` left in the working directory."""
+    try:
+        found = sorted((Path(DEFAULT_DIRECTORY) / "demo").iterdir())
+    except OSError:
+        return None
+    return next((one for one in reversed(found) if (one / files.RING_FILE).exists()), None)
