@@ -9,7 +9,8 @@ import numpy as np
 from otelslo.kernels import layout as at
 
 if TYPE_CHECKING:
-    from otelslo.engine import Engine, Track
+    from otelslo.calls import Track
+    from otelslo.engine import Engine
 
 _OUTCOMES = ("good", "bad", "excluded")
 

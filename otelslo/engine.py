@@ -13,23 +13,24 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otelslo import config as configuration
+from otelslo.calls import Track
 from otelslo.clock import Clock, SystemClock
 from otelslo.counts import Counts
 from otelslo.definition import Definition
 from otelslo.errors import CapacityError, OtelsloError, StateError
 from otelslo.evaluate import Traffic, statuses, traffic
-from otelslo.event import Ending, Event
+from otelslo.event import Event
+from otelslo.faults import Faults
 from otelslo.kernels import layout as at
 from otelslo.names import OTHER, Names
 from otelslo.objective import Objective
 from otelslo.plans import Entry, Labels, Plans, plan_words
 from otelslo.ring.geometry import Geometry
-from otelslo.rowkey import SELF, RowKey
 from otelslo.slo import SLO
 from otelslo.status import Status
 
@@ -45,54 +46,6 @@ _STATE_DIR = ".otelslo"
 _MOST_NEW_ROWS = 20  # per housekeeping, which runs each second
 _MOST_MEMO = 4096
 _RETRY_ATTACH_S = 1.0
-
-# Named in the loss log from their first occurrence; others from the second after.
-_USUAL_EXCEPTIONS = (
-    "AssertionError", "AttributeError", "CancelledError", "ConnectionError", "Exception", "HTTPException", "IndexError",
-    "KeyError", "MemoryError", "OSError", "RuntimeError", "TimeoutError", "TypeError", "ValueError",
-)  # fmt: skip
-
-# Our own faults, counted on a row of their own by the cells of that row.
-FAULTS = ("good", "bad_latency", "internal", "user_code", "not_attached", "capacity", "", "", "", "other", *[""] * 6)
-
-
-class Track:
-    """A named call site: its plans by outcome. Made by `Engine.track`."""
-
-    __slots__ = ("_engine", "attributes", "index", "name", "plans")
-
-    def __init__(self, engine: Engine, name: str, index: int, attributes: Mapping[str, str]) -> None:
-        self._engine = engine
-        self.name = name
-        self.index = index
-        self.attributes = attributes
-        self.plans: dict[str | None, int] = engine.memo(_TrackPlans(self))
-
-
-class _TrackPlans(dict["str | None", int]):
-    """Plans of one call site by outcome; a missing one is made."""
-
-    def __init__(self, track: Track) -> None:
-        super().__init__()
-        self._track = track
-
-    def __missing__(self, outcome: str | None) -> int:
-        track = self._track
-        plan = self[outcome] = track._engine.plan_for(_call_event(track, outcome))
-        return plan
-
-
-def _call_event(track: Track, outcome: str | None) -> Event:
-    verdict = None
-    if outcome == "bad":
-        verdict = ("bad", "other")
-    elif outcome in ("good", "excluded"):
-        verdict = (outcome, outcome if outcome == "good" else "other")
-    elif outcome is not None:
-        verdict = ("bad", outcome)
-    return Event(
-        "call", ending=Ending.COMPLETE, route=track.name, latency_ns=0, attributes=track.attributes, verdict=verdict
-    )
 
 
 class Engine:
@@ -137,7 +90,6 @@ class Engine:
         self._pid = os.getpid()
         self._memos: list[dict[Any, int]] = []
         self._judged: dict[Any, int] = {}
-        self._said: set[str] = set()
         self._plans = Plans()
         self.definitions: list[Definition] = [slo.as_definition for slo in self.slos]
         self.definitions_json = json.dumps({"slos": [slo.definition() for slo in self.slos]}, sort_keys=True)
@@ -206,14 +158,11 @@ class Engine:
     def _bind(self) -> None:
         """Rows for every objective, and what crashes are booked on."""
         now = self.clock.ring_ns()
-        key = RowKey(SELF, "", None, FAULTS).text()
-        self._self_row = self.ring.directory.row(key, now)
+        self.own_faults = Faults(self.ring)
         self.objectives = [Objective(slo, self.ring) for slo in self.slos]
         self.dynamic = any(o.slo.dynamic for o in self.objectives)
         self.needs_host = any(d.match and d.match["host"] for d in self.definitions)
         self._tracks: dict[tuple[int, ...], int] = {}
-        for exception in _USUAL_EXCEPTIONS:
-            self.names.string(exception)
         for kind in sorted({"http"} | {slo.kind for slo in self.slos}):
             self.track_for(kind, None, "GET", "")
             self.names.histogram(kind, None, now)
@@ -249,7 +198,7 @@ class Engine:
                 self._start_runner()
         except Exception as e:
             self._attach_again_at = now + _RETRY_ATTACH_S
-            self.say_once(f"not attached, events are not counted: {e}")
+            self.own_faults.say_once(f"not attached, events are not counted: {e}")
             return False
         return True
 
@@ -324,30 +273,20 @@ class Engine:
 
     def fault(self, reason: str, detail: str) -> None:
         """Count a fault of our own, and log its first occurrence. Never raises."""
-        try:
-            cell = FAULTS.index(reason) if reason in FAULTS else FAULTS.index("other")
-            entry = Entry(self._self_row, at.NO_THRESHOLD, cell, cell)
-            self._record(self.page, self._plans.address(plan_words([entry], -1, Labels())), 0)
-        except Exception:
-            log.exception("a fault could not be counted")
-        self.say_once(f"{reason}: {detail}", key=reason)
+        self.own_faults.count(reason, detail)
 
-    def say_once(self, text: str, key: str | None = None) -> None:
-        key = key or text
-        if key not in self._said:
-            self._said.add(key)
-            log.error("%s (said once)", text)
-
-    def trace_loss(self, head: int, trace_id: int) -> None:
-        """Put a trace id (128 bits) into the loss record that `end` or `record` answered with."""
+    def trace_loss(self, code: int, trace_id: int) -> None:
+        """Put a trace id (128 bits) into the loss records that `end` or `record` answered with."""
         g, words = self.ring.geometry, self.ring.memory.words
         block = self.ring.blocks.page.words[at.P_BLOCK // 8] - self.ring.memory.base
         if block < 0:
             return
-        record = (block + g.block_log + ((head - 1) % g.log_records) * at.LOG_RECORD) // 8
-        if words[record + at.L_SEQ // 8] == head:
-            for offset, half in ((at.L_TRACE_HI, trace_id >> 64), (at.L_TRACE_LO, trace_id & (2**64 - 1))):
-                words[record + offset // 8] = half - 2**64 if half >= 2**63 else half
+        halves = [half - 2**64 if half >= 2**63 else half for half in (trace_id >> 64, trace_id & (2**64 - 1))]
+        head, records = code >> 8, code & 0xFF
+        for number in range(head - records, head):
+            record = (block + g.block_log + (number % g.log_records) * at.LOG_RECORD) // 8
+            if words[record + at.L_SEQ // 8] == number + 1:
+                words[record + at.L_TRACE_HI // 8], words[record + at.L_TRACE_LO // 8] = halves
 
     # ── events of known latency ────────────────────────────────────────────────────────────────────────────────────
     def track(self, name: str, **attributes: str) -> Track:
@@ -355,10 +294,10 @@ class Engine:
         self.start()
         merged = {**self.attributes, **{key: str(value) for key, value in attributes.items()}}
         self.names.make_now("call", name, self.clock.ring_ns())
-        track = Track(self, name, self.track_for("call", name, "", ""), merged)
+        track = Track(name, self.track_for("call", name, "", ""), merged, self.plan_for, self.memo)
         for objective in self.objectives:
             if objective.slo.matches("call", name, "", ""):
-                objective.row_of(_call_event(track, None))
+                objective.row_of(track.event(None))
                 objective.make_groups(_MOST_NEW_ROWS)
         return track
 
@@ -438,8 +377,7 @@ class Engine:
 
     def faults(self) -> dict[str, int]:
         """Our own faults by reason, all workers, since the ring's birth."""
-        cells = self.ring.reader.cells(self._self_row)
-        return {name: count for name, count in zip(FAULTS[1:], cells[1:], strict=True) if name and count}
+        return self.own_faults.counts()
 
     # ── off the request path ───────────────────────────────────────────────────────────────────────────────────────
     def housekeeping(self) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from otelslo.counts import Counts
-from otelslo.definition import OVERFLOW, UNKNOWN, Definition
+from otelslo.definition import FIRST_EXCLUDED, OTHER, OVERFLOW, UNKNOWN, Definition
 from otelslo.kernels.bounds import USED_WORDS
 from otelslo.latencies import observed, quantile_ns
 from otelslo.ring.reader import Reader, Window
@@ -67,7 +67,12 @@ class _Counted:
         """Counts by reason since the row's birth; the ring keeps windows per class only."""
         names = self.reader.row_name(self.row).reasons
         cells = self.reader.cells(self.row)
-        return {name: count for name, count in list(zip(names, cells, strict=True))[1:] if name and count}
+        found: dict[str, int] = {}
+        for cell, (name, count) in enumerate(zip(names, cells, strict=True)):
+            if cell and name and count:
+                name = "excluded_other" if name == OTHER and cell >= FIRST_EXCLUDED else name
+                found[name] = count
+        return found
 
 
 def _rows_by_meaning(reader: Rows) -> dict[tuple[str, str], list[tuple[str | None, int]]]:

@@ -8,6 +8,11 @@ from otelslo.ring.directory import Directory
 UNMATCHED = "(unmatched)"
 OTHER = "(other)"
 _MOST_WANTED = 256
+# Named in the loss log from their first occurrence; others from the second after.
+_USUAL_EXCEPTIONS = (
+    "AssertionError", "AttributeError", "CancelledError", "ConnectionError", "Exception", "HTTPException", "IndexError",
+    "KeyError", "MemoryError", "OSError", "RuntimeError", "TimeoutError", "TypeError", "ValueError",
+)  # fmt: skip
 
 
 class Names:
@@ -17,7 +22,7 @@ class Names:
         self._directory = directory
         self._strings: dict[str, int] = {"": 0}
         self._histograms: dict[tuple[str, str | None], int] = {}
-        self._wanted_strings: dict[str, None] = {}
+        self._wanted_strings: dict[str, None] = dict.fromkeys(_USUAL_EXCEPTIONS)
         self._wanted_histograms: dict[tuple[str, str | None], None] = {}
 
     def string(self, text: str) -> int:

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from otelslo.errors import StateError
@@ -30,6 +31,7 @@ log = logging.getLogger("otelslo")
 TICK_S = 1.0
 _STALE_HEARTBEAT_NS = 5_000_000_000
 _JOIN_S = 5.0
+_LOOK_S = 0.01
 
 
 class Runner:
@@ -40,13 +42,14 @@ class Runner:
         retention = {} if engine.retention_ns is None else {"retention_ns": engine.retention_ns}
         self.store = Store(engine.state_dir / state.DATABASE_FILE, **retention)
         self._thread: threading.Thread | None = None
-        self._pid = 0
+        self._pid = os.getpid()
         self._wake = threading.Event()
         self._turn = threading.RLock()
         self._lock: FileLock | None = None
         self._fencing: int | None = None
         self._collector: Collector | None = None
         self._last_problem = ""
+        self._noted = 0
 
     @property
     def leading(self) -> bool:
@@ -67,27 +70,52 @@ class Runner:
     # ── the thread ─────────────────────────────────────────────────────────────────────────────────────────────────
     def start(self) -> None:
         """Begin the thread; again after a fork, in the child."""
-        if self._thread is not None and self._pid == os.getpid() and self._thread.is_alive():
+        self._renew_in_child()
+        if self._thread is not None and self._thread.is_alive():
             return
-        if self._pid != os.getpid():
-            self._turn, self._wake = threading.RLock(), threading.Event()
-            self._lock, self._fencing, self._collector = None, None, None
-        self._pid = os.getpid()
         self._wake.clear()
         self._thread = threading.Thread(target=self._run, name="otelslo", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; a leader commits a last time and gives the leadership up."""
+        """End the thread; a leader, or the last worker to stop, commits a last time."""
+        self._renew_in_child()
         self._wake.set()
-        if self._thread is not None and self._pid == os.getpid():
-            self._thread.join(_JOIN_S)
-        self._thread = None
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join(_JOIN_S)
         with self._turn:
-            if self.leading:
-                self._lead(last=True)
+            try:
+                if self.leading or thread is not None:
+                    self._commit_at_the_end()
+            except Exception as e:
+                self._problem(f"the last commit failed: {type(e).__name__}: {e}")
             self._step_down()
             self.store.close()
+
+    def _renew_in_child(self) -> None:
+        """A forked child has neither the thread nor the leadership, and its locks may be held by nobody."""
+        if self._pid != os.getpid():
+            self._turn, self._wake = threading.RLock(), threading.Event()
+            self._thread, self._lock, self._fencing, self._collector = None, None, None, None
+            self._pid = os.getpid()
+
+    def _commit_at_the_end(self) -> None:
+        """Have everything that this worker counted committed, by itself unless a leader goes on."""
+        ring = self._engine.ring
+        if ring.path is None or not self._engine.ring.blocks.attached:
+            return
+        if self.leading:
+            self._lead(last=True)
+            return
+        give_up_at = time.monotonic() + _JOIN_S
+        while True:
+            self._try_to_lead()
+            if self.leading or ring.reader.leader_block is not None or time.monotonic() > give_up_at:
+                break
+            time.sleep(_LOOK_S)
+        if self.leading:
+            self._lead(last=True)
 
     def _run(self) -> None:
         while not self._wake.wait(TICK_S):
@@ -133,8 +161,9 @@ class Runner:
             return
         self._collector = Collector(ring, self.store)
         self._beat(now)
-        for notice in self._engine.notices:
-            self._tell("ring", notice)
+        notices, self._noted = self._engine.notices[self._noted :], len(self._engine.notices)
+        for notice in notices:
+            self._note("ring", notice)  # the engine has logged it when it started
 
     def _step_down(self) -> None:
         self._fencing, self._collector = None, None
@@ -145,13 +174,13 @@ class Runner:
     def _lead(self, last: bool = False) -> None:
         engine, ring = self._engine, self._engine.ring
         now = engine.clock.ring_ns()
-        self._beat(now)
+        self._beat(now, leaving=last)
         self._tend()
         moved = ring.note_wall(engine.clock.wall_ns())
         if moved is not None:
             self._tell("clock", f"the wall clock was stepped by {moved / 1e9:+.3f} s; no event or window moves with it")
         if not ring.file_is_ours():
-            self._problem(
+            engine.own_faults.say_once(
                 "live.ring was removed or replaced under the running workers; restart them to share one again"
             )
         self._commit(now, last)
@@ -192,12 +221,15 @@ class Runner:
                 self._tell("crash", text)
         engine.kernels.open_all(engine.page)
 
-    def _beat(self, now_ns: int) -> None:
+    def _beat(self, now_ns: int, leaving: bool = False) -> None:
         self._engine.ring.put(at.M_HEARTBEAT_NS, now_ns)
-        self._engine.ring.put(at.M_LEADER, (self._engine.ring.blocks.index or 0) + 1)
+        self._engine.ring.put(at.M_LEADER, 0 if leaving else (self._engine.ring.blocks.index or 0) + 1)
 
     def _tell(self, kind: str, text: str) -> None:
         log.warning("%s", text)
+        self._note(kind, text)
+
+    def _note(self, kind: str, text: str) -> None:
         try:
             self.store.append_journal(kind, text, self._engine.clock.wall_ns())
         except StateError as e:

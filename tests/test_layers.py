@@ -17,7 +17,16 @@ VALUES = {"errors", "counts", "window", "event", "definition", "snapshot", "rowk
 DEFINITIONS = VALUES | {"match", "group", "rules", "validity", "indicators", "slo"}
 DECIDERS = VALUES | {"budget", "burn", "status"}
 RING = VALUES | {"kernels", "ring"}
-ENGINE = DEFINITIONS | DECIDERS | RING | {"latencies", "evaluate", "names", "objective", "plans", "config"}
+ENGINE = (
+    DEFINITIONS
+    | DECIDERS
+    | RING
+    | {"latencies", "evaluate", "names", "objective", "plans", "config"}
+    | {
+        "calls",
+        "faults",
+    }
+)
 MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
     "errors": set(),
@@ -46,12 +55,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "objective": DEFINITIONS | RING | {"plans"},
     "config": DEFINITIONS,
     "exporters": VALUES | {"exporters"},
-    "batch": {"engine", "kernels"},
+    "calls": {"event"},
+    "faults": RING | {"plans"},
+    "batch": {"calls", "engine", "kernels"},
     "runner": ENGINE | {"exporters", "engine"},
     "engine": ENGINE | {"batch", "runner"},
     "default": {"engine"},
     "routes": set(),
-    "asgi": DEFINITIONS | {"engine", "default", "routes"},
+    "exchange": {"event"},
+    "asgi": DEFINITIONS | {"engine", "default", "routes", "exchange"},
     "__init__": ENGINE | {"engine"},
     "__main__": {"cli"},
     "cli": ENGINE | {"engine", "exporters", "asgi", "cli", "runner", "default", "__init__"},

@@ -55,8 +55,8 @@ def commit(page: int, block: int, plan: int, latency: int, count: int, ended: in
     """Count `count` events by one commit: the pairs, then their number (this store is the commit), then the values.
 
     `ended` is the offset of the track's ended word, or 0. A kill before the number: nothing happened. After: whoever
-    settles the block stores the values again, which is harmless since nobody else writes it. Answers the loss log's
-    new head if the event was bad in some row, else 0.
+    settles the block stores the values again, which is harmless since nobody else writes it. Answers 0, or,
+    if the event was bad in some rows, the loss log's new head and the number of its new records: head << 8 | records.
     """
     now = ring_now(page)
     slot = now // load(page + at.P_FINE_NS)
@@ -89,7 +89,7 @@ def commit(page: int, block: int, plan: int, latency: int, count: int, ended: in
         k = _pair(block, k, ended, count)
     store(block + at.B_REDO, k)
     apply(block, k)
-    return head + logged if logged > 0 else 0
+    return ((head + logged) << 8) | logged if logged > 0 else 0
 
 
 def begin(page: int, track: int) -> int:

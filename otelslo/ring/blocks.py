@@ -153,9 +153,14 @@ class Blocks:
         return lock if lock.acquire(wait=False) else None
 
     def _ensure(self, index: int) -> None:
+        """Reserve the block, and those before it: a count of blocks used must not cover one that has no place yet.
+
+        Whoever holds the lock of an earlier one may not have come so far.
+        """
         g = self._header.geometry
         with self._making:
-            offset = self._directory.extent(g.block_table, index, g.block_bytes)
+            for i in range(index + 1):
+                offset = self._directory.extent(g.block_table, i, g.block_bytes)
         self._memory.populate(offset, g.block_bytes)
 
     def _settle(self, index: int) -> Settled:

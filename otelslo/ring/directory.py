@@ -17,12 +17,14 @@ from otelslo.ring.memory import Memory
 Publish = Callable[[int, int], int]  # the kernel that stores a word with release ordering
 
 
-def read_string(memory: memoryview, strings: int, offset: int) -> str:
-    """The string at `offset` of the string area; 0 is the empty one."""
-    if offset == 0:
+def read_string(memory: memoryview, geometry: Geometry, offset: int) -> str:
+    """The string at `offset` of the string area; 0, and what lies outside, is the empty one."""
+    if not 8 <= offset <= geometry.strings_bytes - 8:
         return ""
-    start = strings + offset
+    start = geometry.strings + offset
     size = int.from_bytes(memory[start : start + 8], "little")
+    if size > geometry.strings_bytes - offset - 8:
+        return ""
     return bytes(memory[start + 8 : start + 8 + size]).decode("utf-8", "replace")
 
 
@@ -97,7 +99,7 @@ class Directory:
             used = self._memory.words[used_word // 8]
             for index in range(len(known), used):
                 offset = self._memory.words[(entries + index * size + key_offset) // 8]
-                known[read_string(self._memory.bytes, self._geometry.strings, offset)] = index
+                known[read_string(self._memory.bytes, self._geometry, offset)] = index
             if key in known:
                 return known[key]
             if used >= limit:
@@ -161,7 +163,7 @@ class Directory:
         end = self._memory.words[at.M_STRINGS_END // 8]
         while self._strings_seen < end:
             offset = self._strings_seen
-            text = read_string(self._memory.bytes, self._geometry.strings, offset)
+            text = read_string(self._memory.bytes, self._geometry, offset)
             self._strings.setdefault(text, offset)
             self._strings_seen += 8 + -(-len(text.encode()) // 8) * 8
 

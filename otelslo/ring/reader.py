@@ -15,12 +15,12 @@ from pathlib import Path
 from otelslo.counts import Counts
 from otelslo.errors import StateError
 from otelslo.kernels import layout as at
+from otelslo.kernels.bounds import USED_WORDS
 from otelslo.kernels.bounds import WORDS as HISTOGRAM_WORDS
 from otelslo.ring.directory import read_string
 from otelslo.ring.geometry import Geometry, Header
 from otelslo.rowkey import RowKey
 from otelslo.snapshot import Loss
-
 
 _MOST_TRIES = 100  # the ring moves on under a reader at most once or twice
 
@@ -70,6 +70,12 @@ class Reader:
         return self._words[at.M_HEARTBEAT_NS // 8]
 
     @property
+    def leader_block(self) -> int | None:
+        """The block of the worker that leads; None if there was none yet, or it has begun its last commit."""
+        leader = self._words[at.M_LEADER // 8]
+        return leader - 1 if leader else None
+
+    @property
     def committed_ns(self) -> int:
         """Ring time of the last commit to SQLite; 0 if there was none."""
         return self._words[at.M_COMMITTED_NS // 8]
@@ -81,7 +87,7 @@ class Reader:
     def string(self, offset: int) -> str:
         found = self._text.get(offset)
         if found is None:
-            found = self._text[offset] = read_string(self._bytes, self._geometry.strings, offset)
+            found = self._text[offset] = read_string(self._bytes, self._geometry, offset)
         return found
 
     def row_key(self, row: int) -> str:
@@ -208,7 +214,8 @@ class Reader:
             start = (extent + (s % g.snapshots) * HISTOGRAM_WORDS * 8) // 8
             seen = self._words[start : start + HISTOGRAM_WORDS].tolist()
             lap = 1 + (s // g.snapshots) % at.LAPS
-            if (seen[0] >> at.LAP_SHIFT) & at.LAP_MASK == lap:
+            # All words: whoever opened this slot may have been killed between two of them.
+            if all((word >> at.LAP_SHIFT) & at.LAP_MASK == lap for word in seen[:USED_WORDS]):
                 return [word & at.COUNT_MASK for word in seen]
         return [0] * HISTOGRAM_WORDS
 
@@ -287,12 +294,13 @@ def check(path: Path) -> Header:
         OSError: it cannot be read.
     """
     with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NOFOLLOW)) as file:
-        size = os.fstat(file.fileno()).st_size
         header = Header.decode(file.read(at.PAGE))
+        g = header.geometry
+        size = os.fstat(file.fileno()).st_size
+        if size < g.fixed_bytes:
+            raise StateError(f"the file is cut short: {size} of at least {g.fixed_bytes} bytes")
         mutable = memoryview(file.read(at.PAGE)).cast("q")
-    g = header.geometry
-    if size < g.fixed_bytes:
-        raise StateError(f"the file is cut short: {size} of at least {g.fixed_bytes} bytes")
+        size = os.fstat(file.fileno()).st_size  # again: a live file may have grown, and what it says of itself with it
     end = mutable[(at.M_FILE_END - at.PAGE) // 8]
     if not g.fixed_bytes <= end <= size:
         raise StateError(f"the file is cut short: {size} of {end} bytes")
@@ -306,6 +314,7 @@ def check(path: Path) -> Header:
         if not 0 <= mutable[(word - at.PAGE) // 8] <= most:
             raise StateError(f"the file says it has {mutable[(word - at.PAGE) // 8]} {name} of {most}")
     _check_extents(path, g, mutable, end)
+    _check_names(path, g, mutable)
     return header
 
 
@@ -322,6 +331,29 @@ def _check_extents(path: Path, g: Geometry, mutable: memoryview, end: int) -> No
         for offset in tables[(table - g.block_table) // 8 :][:used]:
             if not g.fixed_bytes <= offset <= end - size or offset % at.PAGE:
                 raise StateError(f"the file names an extent at {offset}, outside its {end} bytes")
+
+
+def _check_names(path: Path, g: Geometry, mutable: memoryview) -> None:
+    """Every name lies in the string area: one that does not would be read from beyond the end of the file."""
+    with open(path, "rb") as file:
+        file.seek(g.rows)
+        words = memoryview(file.read(g.fixed_bytes - g.rows)).cast("q")
+    starts, start, end = {0}, 8, mutable[(at.M_STRINGS_END - at.PAGE) // 8]
+    while start < end:
+        starts.add(start)
+        size = words[(g.strings - g.rows + start) // 8]
+        if not 0 <= size <= end - start - 8:
+            raise StateError(f"the file holds a name of {size} bytes")
+        start += 8 + -(-size // 8) * 8
+    for used, first, entry, key in (
+        (at.M_ROWS_USED, g.rows, at.ROW_ENTRY, at.R_KEY),
+        (at.M_HISTOGRAMS_USED, g.histograms, at.ROW_ENTRY, at.R_KEY),
+        (at.M_TRACKS_USED, g.tracks, at.TRACK_ENTRY, at.T_KEY),
+    ):
+        for i in range(mutable[(used - at.PAGE) // 8]):
+            name = words[(first - g.rows + entry * i + key) // 8]
+            if name not in starts:
+                raise StateError(f"the file has a name at {name}, where none begins")
 
 
 def open_reader(path: Path) -> Reader:
