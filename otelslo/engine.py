@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import operator
 import os
 import sys
 import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from otelslo import config as configuration
 from otelslo.calls import Track
@@ -309,9 +311,13 @@ class Engine:
                 judged as complete.
             latency_ns: 0 to 2**62; anything else is counted as our own fault `bad_latency` and not stored.
         """
-        code = self._record(self.page, track.plans[outcome], latency_ns)
+        plan = track.plans[outcome]
+        try:
+            code = self._record(self.page, plan, latency_ns if type(latency_ns) is int else _whole_ns(latency_ns))
+        except OverflowError:
+            code = at.BAD_LATENCY
         if code < 0:
-            self._not_recorded(code, track.plans[outcome], latency_ns)
+            self._not_recorded(code, plan, latency_ns)
 
     def _not_recorded(self, code: int, plan: int, latency_ns: int) -> None:
         if code == at.BAD_LATENCY:
@@ -390,6 +396,23 @@ class Engine:
             changed = changed or made > 0
         if changed:
             self.forget_plans()
+
+
+def _whole_ns(latency_ns: object) -> int:
+    """A latency that is no plain int; -1, which the core refuses, for what is no number or not finite.
+
+    Without this the compiled call would convert: "5" and True would be counted, NaN and None would raise in a request.
+    """
+    if isinstance(latency_ns, bool):
+        return -1
+    if isinstance(latency_ns, SupportsIndex):
+        try:
+            return operator.index(latency_ns)
+        except TypeError:  # an array of several
+            return -1
+    if isinstance(latency_ns, float) and math.isfinite(latency_ns) and latency_ns >= 0:
+        return int(latency_ns)
+    return -1
 
 
 def _check_platform() -> None:

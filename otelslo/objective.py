@@ -48,6 +48,17 @@ class Objective:
             row = self.rows[OVERFLOW]
         return row
 
+    def prepare(self, event: Event) -> None:
+        """Note the group of an event that is to be expected, so that `make_groups` gives it a row before the first.
+
+        Only where all that `group_by` asks is known beforehand: route and method, and attributes that the event has.
+        """
+        known = {"route", "method", *event.attributes}
+        if known.issuperset(self.slo.group_keys) and self.slo.matches(
+            event.kind, event.route, event.method, event.host
+        ):
+            self.row_of(event)
+
     def entry(self, event: Event) -> Entry | None:
         """What this event writes here; None if it is not this objective's. User code may raise."""
         judgement = self.slo.judge(event)

@@ -148,7 +148,7 @@ class Directory:
 
     def _append(self, text: str) -> int:
         """Add a string; the caller holds the lock."""
-        data = text.encode()
+        data = text.encode(errors="replace")  # half a surrogate pair is no reason to stop
         end = max(8, self._memory.words[at.M_STRINGS_END // 8])
         size = 8 + -(-len(data) // 8) * 8
         if end + size > self._geometry.strings_bytes:
@@ -165,7 +165,7 @@ class Directory:
             offset = self._strings_seen
             text = read_string(self._memory.bytes, self._geometry, offset)
             self._strings.setdefault(text, offset)
-            self._strings_seen += 8 + -(-len(text.encode()) // 8) * 8
+            self._strings_seen += 8 + -(-len(text.encode(errors="replace")) // 8) * 8
 
     def _put(self, offset: int, word: int) -> None:
         self._publish(self._memory.base + offset, word)
