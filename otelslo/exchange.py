@@ -1,14 +1,12 @@
-"""One request or connection in flight: what passed between server and app, and what the app says of it.
+"""What an app may say of its request or connection, and what a websocket has seen of the protocol.
 
-All state of a request lies here, never on the middleware. The app finds it as `scope["otelslo"]`; names that begin with
-an underscore are the edge's.
+The app finds it as `scope["otelslo"]`. All state of a request lies there or in the call, never on the middleware.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
 
 from otelslo.event import Ending
 
@@ -18,7 +16,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _NORMAL_CLOSURE = 1000
-_BODIES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 
 
 class Site:
@@ -34,151 +31,78 @@ class Site:
         self.plans = plans
 
 
-NOWHERE = Site("", "", None, 0, {})
-
-
-@dataclass(slots=True)
-class Said:
-    """What the app said of its request."""
-
-    verdict: tuple[str, str] | None = None
-    shed: bool = False
-    attributes: dict[str, str] = field(default_factory=dict)
-
-
-class Edge(Protocol):
-    """What an exchange tells that it has ended."""
-
-    def end(self, exchange: Exchange, ending: Ending, exception: BaseException | None = None) -> None: ...
-
-
 class Exchange:
-    """One request in the middleware, and what the app may say of it: `request.scope["otelslo"].bad("nonsense")`.
+    """What the app says of its request: `request.scope["otelslo"].bad("nonsense")`.
 
-    What is said counts if it is said before the last body message.
+    What is said counts if it is said before the last body message is sent.
     """
 
-    __slots__ = ("_edge", "_gone", "_open", "_receive", "_said", "_scope", "_send", "_site", "_status", "_token")
+    # Attributes of the class until the app says something: making an exchange is then one allocation.
+    spoken = False
+    verdict: tuple[str, str] | None = None
+    is_shed = False
+    attributes: dict[str, str] | None = None
 
-    def __init__(self, edge: Edge, site: Site, token: int, scope: Scope, receive: Receive, send: Send) -> None:
-        self._edge = edge
-        self._site = site
-        self._token = token
-        self._scope = scope
-        self._receive = receive
-        self._send = send
-        self._open = token != 0
-        self._status = 0
-        self._gone = False
-        self._said: Said | None = None
-
-    # ── for the app ────────────────────────────────────────────────────────────────────────────────────────────────
     def good(self) -> None:
         """This request was good, whatever its status."""
-        self._saying().verdict = ("good", "good")
+        self.spoken, self.verdict = True, ("good", "good")
 
     def bad(self, reason: str) -> None:
         """This request was bad, whatever its status."""
-        self._saying().verdict = ("bad", str(reason))
+        self.spoken, self.verdict = True, ("bad", str(reason))
 
     def exclude(self, reason: str) -> None:
         """This request does not count."""
-        self._saying().verdict = ("excluded", str(reason))
+        self.spoken, self.verdict = True, ("excluded", str(reason))
 
     def shed(self) -> None:
         """The 429 or 503 of this request is our own shedding of load."""
-        self._saying().shed = True
+        self.spoken, self.is_shed = True, True
 
     def set(self, **attributes: str) -> None:
         """Attributes to group by, such as version="2026-11-01"."""
-        self._saying().attributes.update({key: str(value) for key, value in attributes.items()})
+        told = {key: str(value) for key, value in attributes.items()}
+        self.spoken, self.attributes = True, {**(self.attributes or {}), **told}
 
-    def _saying(self) -> Said:
-        if self._said is None:
-            self._said = Said()
-        return self._said
 
-    # ── the protocol: nothing here changes, drops or refuses a message ─────────────────────────────────────────────
-    def send(self, message: Message) -> Awaitable[None]:
-        last = False
-        try:
-            kind = message["type"]
-            if kind == "http.response.body":
-                last = self._open and not message.get("more_body")
-            elif kind == "http.response.start":
-                status = message["status"]
-                if status >= 200 or status == 101:  # others are interim
-                    self._status = status
-            elif kind in _BODIES:
-                last = self._open and not message.get("more_body")
-        except Exception:
-            last = False  # no message of the protocol: the server says so
-        return self._last(message) if last else self._watched(message)
+class Connection:
+    """A websocket between server and app: passes messages on as they are, and knows how it ended.
 
-    async def _last(self, message: Message) -> None:
-        try:
-            await self._send(message)
-        except OSError:
-            self._gone = True
-            raise
-        if self._open:
-            self._edge.end(self, self._returned() if self._gone else Ending.COMPLETE)
+    Args:
+        ended: told once, at the close message, with the ending.
+    """
 
-    async def _watched(self, message: Message) -> None:
+    status = 0  # of a refusal, or the close code
+    _accepted = False
+    _gone = False
+
+    def __init__(self, receive: Receive, send: Send, ended: Callable[[Ending, int], None]) -> None:
+        self._receive = receive
+        self._send = send
+        self._ended = ended
+
+    async def send(self, message: Message) -> None:
         try:
             await self._send(message)
         except OSError:  # how a server says that the client is gone
             self._gone = True
             raise
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        if message.get("type") == "http.disconnect":
-            self._gone = True
-        return message
-
-    # ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _returned(self) -> Ending:
-        """How it ended, now that the app is done without a last body."""
-        if self._gone:
-            return Ending.CLIENT_CANCEL
-        return Ending.CUT if self._status else Ending.NO_RESPONSE
-
-    def _failed(self, error: BaseException) -> Ending:
-        """How it ended, now that the app has raised.
-
-        Only a client of whose going the app was told can be the cause; one that left unseen hides no failure.
-        """
-        if self._gone:
-            return Ending.CLIENT_CANCEL
-        return Ending.EXCEPTION if isinstance(error, Exception) else Ending.SERVER_CANCEL
-
-
-class WebsocketExchange(Exchange):
-    """One websocket connection; its status is the refusal's, or the close code."""
-
-    __slots__ = ("_accepted",)
-
-    def __init__(self, edge: Edge, site: Site, token: int, scope: Scope, receive: Receive, send: Send) -> None:
-        super().__init__(edge, site, token, scope, receive, send)
-        self._accepted = False
-
-    def send(self, message: Message) -> Awaitable[None]:
-        last = False
         try:
-            kind = message["type"]
-            if kind == "websocket.accept":
-                self._accepted = True
-            elif kind == "websocket.close":
-                self._status = (message.get("code") or _NORMAL_CLOSURE) if self._accepted else 403
-                last = self._open
-            elif kind == "websocket.http.response.start":
-                self._status = message["status"]
-            elif kind == "websocket.http.response.body":
-                last = self._open and not message.get("more_body")
+            self._sent(message)
         except Exception:
-            last = False
-        return self._last(message) if last else self._watched(message)
+            return  # no message of the protocol, and the server took it
+
+    def _sent(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "websocket.accept":
+            self._accepted = True
+        elif kind == "websocket.close":
+            self.status = (message.get("code") or _NORMAL_CLOSURE) if self._accepted else 403
+            self._ended(*(self.returned() if self._gone else (Ending.COMPLETE, self.status)))
+        elif kind == "websocket.http.response.start":
+            self.status = message["status"]
+        elif kind == "websocket.http.response.body" and not message.get("more_body"):
+            self._ended(Ending.COMPLETE, self.status)
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -186,17 +110,48 @@ class WebsocketExchange(Exchange):
             self._gone = True
         return message
 
-    def _returned(self) -> Ending:
+    def returned(self) -> tuple[Ending, int]:
+        """How it ended, now that the app is done and has not closed it."""
         if self._accepted:  # an app that returns without a word closes normally
-            self._status = _NORMAL_CLOSURE
-            return Ending.COMPLETE
+            return Ending.COMPLETE, _NORMAL_CLOSURE
         if self._gone:
-            return Ending.CLIENT_CANCEL
-        return Ending.CUT if self._status else Ending.NO_RESPONSE
+            return Ending.CLIENT_CANCEL, self.status
+        return (Ending.CUT if self.status else Ending.NO_RESPONSE), self.status
 
-    def _failed(self, error: BaseException) -> Ending:
+    def failed(self, error: BaseException) -> tuple[Ending, int]:
+        """How it ended, now that the app has raised and has not closed it."""
         if self._gone and self._accepted:
             # Closed by the client, by whatever code: its own decision, and how frameworks say so is to raise.
-            self._status = _NORMAL_CLOSURE
-            return Ending.COMPLETE
-        return super()._failed(error)
+            return Ending.COMPLETE, _NORMAL_CLOSURE
+        return how_failed(self._gone, error), self.status
+
+
+def how_failed(gone: bool, error: BaseException) -> Ending:
+    """How a request ended whose app has raised.
+
+    Only a client of whose going the app was told can be the cause; one that left unseen hides no failure.
+    """
+    if gone:
+        return Ending.CLIENT_CANCEL
+    return Ending.EXCEPTION if isinstance(error, Exception) else Ending.SERVER_CANCEL
+
+
+def header(scope: Mapping[str, Any], name: bytes) -> str | None:
+    """A request header by its lower-case name."""
+    headers = scope.get("headers")
+    if isinstance(headers, list | tuple):  # a one-shot iterable is the app's to read
+        for key, value in headers:
+            if key == name:
+                return bytes(value).decode("latin-1")
+    return None
+
+
+def trace_id(scope: Scope) -> int:
+    """The trace id of a W3C `traceparent` header, 0 if there is none that is well-formed."""
+    parts = (header(scope, b"traceparent") or "").split("-")
+    if len(parts) < 4 or len(parts[1]) != 32:
+        return 0
+    try:
+        return int(parts[1], 16)
+    except ValueError:
+        return 0

@@ -109,16 +109,17 @@ class Blocks:
     def settle_dead(self) -> list[Settled]:
         """Finish the blocks of dead workers that left something; the leader does this each second."""
         done = []
-        for index in range(self._memory.words[at.M_BLOCKS_USED // 8]):
-            if index == self.index or not self._left_something(index):
-                continue
-            lock = self._try(index)
-            if lock is None:
-                continue
-            try:
-                done.append(self._settle(index))
-            finally:
-                lock.release()
+        with self._attaching:  # a thread that attaches settles through the same private page
+            for index in range(self._memory.words[at.M_BLOCKS_USED // 8]):
+                if index == self.index or not self._left_something(index):
+                    continue
+                lock = self._try(index)
+                if lock is None:
+                    continue
+                try:
+                    done.append(self._settle(index))
+                finally:
+                    lock.release()
         return done
 
     def advance_manual_clock(self) -> None:
