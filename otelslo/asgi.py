@@ -68,6 +68,7 @@ class SLOMiddleware:
     ) -> None:
         self.app = app
         self.engine = engine if engine is not None else Engine(slos) if slos is not None else default.engine()
+        self._owns_engine = engine is None
         self._declared = None if routes is None else declared_routes(routes)
         self._first_byte = first_byte
         self._ready = False
@@ -202,6 +203,8 @@ class SLOMiddleware:
             if message.get("type") == "lifespan.startup.complete" and self._ready:
                 self._sites.learn(scope, waiting=True)
             await send(message)
+            if message.get("type") == "lifespan.shutdown.complete" and self._ready and self._owns_engine:
+                self.engine.close()  # commits what is not yet committed; a request after it attaches again
 
         await self.app(scope, receive, sent)
 

@@ -24,7 +24,7 @@ from otelslo.calls import Track
 from otelslo.clock import Clock, SystemClock
 from otelslo.counts import Counts
 from otelslo.definition import Definition
-from otelslo.errors import CapacityError, OtelsloError, StateError
+from otelslo.errors import CapacityError, DefinitionError, OtelsloError, StateError
 from otelslo.evaluate import Traffic, statuses, traffic
 from otelslo.event import Event
 from otelslo.faults import Faults
@@ -78,6 +78,7 @@ class Engine:
     ) -> None:
         loaded = configuration.load() if slos is None else configuration.Config(tuple(slos))
         self.slos = loaded.slos
+        _refuse_twins(self.slos)
         self.state_dir = Path(state_dir or os.environ.get("OTELSLO_STATE_DIR") or loaded.state_dir or _STATE_DIR)
         self.clock: Clock = clock or SystemClock()
         self.retention_ns = loaded.retention_ns
@@ -93,10 +94,12 @@ class Engine:
         self._memos: list[dict[Any, int]] = []
         self._judged: dict[Any, int] = {}
         self._plans = Plans()
+        self._call_sites: dict[Any, Track] = {}
+        self._forget_again = False
         self.definitions: list[Definition] = [slo.as_definition for slo in self.slos]
         self.definitions_json = json.dumps({"slos": [slo.definition() for slo in self.slos]}, sort_keys=True)
         self.objectives: list[Objective] = []
-        self.runner: Runner | None = None
+        self.runner: Runner
         self.notices: list[str] = []
 
     # ── life ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -112,7 +115,7 @@ class Engine:
                 self._open()
                 self._started = True
                 if self._with_runner:
-                    self._start_runner()
+                    self.runner.start()
         return self
 
     def close(self) -> None:
@@ -120,8 +123,7 @@ class Engine:
         with self._starting:
             if not self._started:
                 return
-            if self.runner is not None:
-                self.runner.stop()
+            self.runner.stop()
             self.ring.blocks.detach()
             self._started = False
             self._judged.clear()
@@ -142,28 +144,33 @@ class Engine:
         geometry = self._geometry
         for slo in self.slos:
             geometry = geometry.reaching(slo.window_ns) if slo.window_ns > geometry.reach_ns else geometry
-        runner = Runner(self)
-        self.ring: Ring
-        self.ring, self.notices = open_ring(self.state_dir, geometry, self.clock, self.kernels, runner.saved)
-        self.page = self.ring.page
-        self._record = self.kernels.record
-        self.names = Names(self.ring.directory)
-        settled = self.ring.blocks.attach()
-        if settled is not None and settled.crashed:
-            self.notices.append(f"{settled.crashed} requests in flight in a dead worker were counted as crashed")
-        self._bind()
-        self.runner = runner
+        self.runner = runner = Runner(self)
+        try:
+            self._use(*open_ring(self.state_dir, geometry, self.clock, self.kernels, runner.saved))
+        except OtelsloError as e:  # the disk is full, or every block is taken
+            self._use(*open_ring(None, geometry, self.clock, self.kernels))
+            self.notices.append(f"no shared ring: {e}. This worker counts in its own memory until it is started again")
         for notice in self.notices:
             log.warning("%s", notice)
         log.info("state directory: %s", self.state_dir if self.ring.path else "none, in memory")
+
+    def _use(self, ring: Ring, notices: list[str]) -> None:
+        self.ring, self.notices = ring, notices
+        self.page = ring.page
+        self._record = self.kernels.record
+        self.names = Names(ring.directory, self.runner.want)
+        settled = ring.blocks.attach()
+        if settled is not None and settled.crashed:
+            notices.append(f"{settled.crashed} requests in flight in a dead worker were counted as crashed")
+        self._bind()
 
     def _bind(self) -> None:
         """Rows for every objective, and what crashes are booked on."""
         now = self.clock.ring_ns()
         self.own_faults = Faults(self.ring)
-        self.objectives = [Objective(slo, self.ring) for slo in self.slos]
+        self.objectives = [Objective(slo, self.ring, self.runner.want) for slo in self.slos]
         self.dynamic = any(o.slo.dynamic for o in self.objectives)
-        self.needs_host = any(d.match and d.match["host"] for d in self.definitions)
+        self.needs_host = any((d.match and d.match["host"]) or "host" in d.group_by for d in self.definitions)
         self._tracks: dict[tuple[int, ...], int] = {}
         for kind in sorted({"http"} | {slo.kind for slo in self.slos}):
             self.track_for(kind, None, "GET", "")
@@ -182,10 +189,6 @@ class Engine:
         except OSError as e:
             self.notices.append(f"{path.name} could not be written: {e.strerror}")
 
-    def _start_runner(self) -> None:
-        assert self.runner is not None
-        self.runner.start()
-
     # ── what edges use ─────────────────────────────────────────────────────────────────────────────────────────────
     def attach(self) -> bool:
         """Get this process its block again: after a fork, or when the block was taken away. Never raises."""
@@ -197,7 +200,7 @@ class Engine:
                 self._pid, self._counting = os.getpid(), threading.Lock()
             self.ring.blocks.attach()
             if self._with_runner:
-                self._start_runner()
+                self.runner.start()
         except Exception as e:
             self._attach_again_at = now + _RETRY_ATTACH_S
             self.own_faults.say_once(f"not attached, events are not counted: {e}")
@@ -210,6 +213,7 @@ class Engine:
         return memo
 
     def forget_plans(self) -> None:
+        """Have every plan made anew."""
         self._judged.clear()
         for memo in self._memos:
             memo.clear()
@@ -295,12 +299,16 @@ class Engine:
         """The call site `name` (kind "call", its route in `match`); with attributes such as version="2026-11-01"."""
         self.start()
         merged = {**self.attributes, **{key: str(value) for key, value in attributes.items()}}
-        self.names.make_now("call", name, self.clock.ring_ns())
+        key = (name, *sorted(merged.items()))
+        if key in self._call_sites:
+            return self._call_sites[key]
         track = Track(name, self.track_for("call", name, "", ""), merged, self.plan_for, self.memo)
         for objective in self.objectives:
             if objective.slo.matches("call", name, "", ""):
                 objective.row_of(track.event(None))
                 objective.make_groups(_MOST_NEW_ROWS)
+        self.names.make_now("call", name, self.clock.ring_ns())
+        self._call_sites[key] = track
         return track
 
     def record(self, track: Track, outcome: str | None, latency_ns: int) -> None:
@@ -394,8 +402,10 @@ class Engine:
             made = objective.make_groups(left)
             left -= made
             changed = changed or made > 0
-        if changed:
+        if changed or self._forget_again:
             self.forget_plans()
+        # A request may have judged by the old rows and be about to remember it: forget once more, a tick later.
+        self._forget_again = changed
 
 
 def _whole_ns(latency_ns: object) -> int:
@@ -413,6 +423,13 @@ def _whole_ns(latency_ns: object) -> int:
     if isinstance(latency_ns, float) and math.isfinite(latency_ns) and latency_ns >= 0:
         return int(latency_ns)
     return -1
+
+
+def _refuse_twins(slos: tuple[SLO, ...]) -> None:
+    names = [slo.name for slo in slos]
+    for name in names:
+        if names.count(name) > 1:
+            raise DefinitionError(f"SLO {name!r}", "the name is used twice", "Give each objective a name of its own")
 
 
 def _check_platform() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from otelslo.errors import OtelsloError
 from otelslo.ring.directory import Directory
 
 UNMATCHED = "(unmatched)"
 OTHER = "(other)"
 _MOST_WANTED = 256
+_MOST_STRINGS = 2048
+_LONGEST_STRING = 200
 # Named in the loss log from their first occurrence; others from the second after.
 _USUAL_EXCEPTIONS = (
     "AssertionError", "AttributeError", "CancelledError", "ConnectionError", "Exception", "HTTPException", "IndexError",
@@ -16,21 +20,27 @@ _USUAL_EXCEPTIONS = (
 
 
 class Names:
-    """Interned strings and per-route histograms of one process; unknown ones are noted for `make`."""
+    """Interned strings and per-route histograms of one process; unknown ones are noted for `make`.
 
-    def __init__(self, directory: Directory) -> None:
+    Args:
+        wanted: told that there is something to make; must be quick.
+    """
+
+    def __init__(self, directory: Directory, wanted: Callable[[], None]) -> None:
         self._directory = directory
+        self._wanted = wanted
         self._strings: dict[str, int] = {"": 0}
         self._histograms: dict[tuple[str, str | None], int] = {}
         self._wanted_strings: dict[str, None] = dict.fromkeys(_USUAL_EXCEPTIONS)
         self._wanted_histograms: dict[tuple[str, str | None], None] = {}
 
     def string(self, text: str) -> int:
-        """The string's offset in the ring, 0 until it is made."""
+        """The string's offset in the ring; 0 until it is made, and past what one process may make."""
         found = self._strings.get(text)
         if found is None:
-            if len(self._wanted_strings) < _MOST_WANTED:
+            if len(self._wanted_strings) < _MOST_WANTED and len(self._strings) < _MOST_STRINGS:
                 self._wanted_strings[text] = None
+                self._wanted()
             return 0
         return found
 
@@ -40,6 +50,7 @@ class Names:
         if found is None:
             if len(self._wanted_histograms) < _MOST_WANTED:
                 self._wanted_histograms[(kind, route)] = None
+                self._wanted()
             return self._histograms.get((kind, OTHER), -1)
         return found
 
@@ -58,7 +69,7 @@ class Names:
         """Make what was noted; whether anything was."""
         changed = False
         for text in list(self._wanted_strings):
-            self._strings[text] = self._directory.intern(text)
+            self._strings[text] = self._directory.intern(text[:_LONGEST_STRING])
             del self._wanted_strings[text]
             changed = True
         for kind, route in list(self._wanted_histograms):

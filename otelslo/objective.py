@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from otelslo.definition import OVERFLOW, UNKNOWN
@@ -24,9 +25,10 @@ class Objective:
     path. Past `max_groups`, and for undeclared values, the overflow row is where events stay.
     """
 
-    def __init__(self, slo: SLO, ring: Ring) -> None:
+    def __init__(self, slo: SLO, ring: Ring, wanted: Callable[[], None]) -> None:
         self.slo = slo
         self._ring = ring
+        self._tell_wanted = wanted
         self._crashed_cell = slo.cell(Outcome("bad", CRASHED.reason))
         self.rows: dict[str | None, int] = {}
         self._wanted: dict[str, None] = {}
@@ -45,6 +47,7 @@ class Objective:
             assert group is not None
             if len(self._wanted) < self._room():
                 self._wanted[group] = None
+                self._tell_wanted()
             row = self.rows[OVERFLOW]
         return row
 

@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from otelslo.errors import StateError
@@ -32,6 +33,7 @@ TICK_S = 1.0
 _STALE_HEARTBEAT_NS = 5_000_000_000
 _JOIN_S = 5.0
 _LOOK_S = 0.01
+_GLANCE_S = 0.1
 
 
 class Runner:
@@ -43,7 +45,8 @@ class Runner:
         self.store = Store(engine.state_dir / state.DATABASE_FILE, **retention)
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
-        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._wanted = False
         self._turn = threading.RLock()
         self._lock: FileLock | None = None
         self._fencing: int | None = None
@@ -73,14 +76,14 @@ class Runner:
         self._renew_in_child()
         if self._thread is not None and self._thread.is_alive():
             return
-        self._wake.clear()
+        self._stop.clear()
         self._thread = threading.Thread(target=self._run, name="otelslo", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """End the thread; a leader, or the last worker to stop, commits a last time."""
         self._renew_in_child()
-        self._wake.set()
+        self._stop.set()
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.join(_JOIN_S)
@@ -96,7 +99,7 @@ class Runner:
     def _renew_in_child(self) -> None:
         """A forked child has neither the thread nor the leadership, and its locks may be held by nobody."""
         if self._pid != os.getpid():
-            self._turn, self._wake = threading.RLock(), threading.Event()
+            self._turn, self._stop = threading.RLock(), threading.Event()
             self._thread, self._lock, self._fencing, self._collector = None, None, None, None
             self._pid = os.getpid()
 
@@ -117,29 +120,58 @@ class Runner:
         if self.leading:
             self._lead(last=True)
 
+    def want(self) -> None:
+        """A request has met a new group, route or exception: it need not wait for the next tick. Takes no lock."""
+        self._wanted = True
+
     def _run(self) -> None:
-        while not self._wake.wait(TICK_S):
-            self.tick()
+        next_tick = time.monotonic() + TICK_S
+        while not self._stop.wait(_GLANCE_S):
+            if self._wanted:
+                self._wanted = False
+                self._guarded(self._engine.housekeeping)
+            if time.monotonic() >= next_tick:
+                next_tick = time.monotonic() + TICK_S
+                self.tick()
 
     def tick(self) -> None:
         """One turn: keep house, try to lead, lead. Never raises."""
+        self._guarded(self._turn_once)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
         with self._turn:
             try:
-                self._engine.housekeeping()
-                if self._engine.ring.path is None:
-                    return
-                if not self.leading:
-                    self._try_to_lead()
-                if self.leading:
-                    self._lead()
+                work()
             except Exception as e:
                 self._problem(f"background work failed: {type(e).__name__}: {e}")
                 self._engine.fault("internal", f"{type(e).__name__}: {e}")
 
+    def _turn_once(self) -> None:
+        self._engine.housekeeping()
+        if self._engine.ring.path is None:
+            return
+        if self.leading and not self._may_go_on_leading():
+            self._step_down()
+        if not self.leading:
+            self._try_to_lead()
+        if self.leading:
+            self._lead()
+
     # ── leading ────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _may_go_on_leading(self) -> bool:
+        """Not in a ring whose file somebody has replaced: the new one has its own leader, and its own history."""
+        there = self._engine.ring.file_is()
+        if there != "ours":
+            self._engine.own_faults.say_once(
+                "live.ring was removed or replaced under the running workers; restart them to share one again"
+            )
+        return there != "another"
+
     def _try_to_lead(self) -> None:
         ring = self._engine.ring
         assert ring.path is not None
+        if ring.file_is() == "another":
+            return
         now = self._engine.clock.ring_ns()
         lock = FileLock(ring.path.parent / state.LOCKS / "leader")
         if not lock.acquire(wait=False):
@@ -179,10 +211,6 @@ class Runner:
         moved = ring.note_wall(engine.clock.wall_ns())
         if moved is not None:
             self._tell("clock", f"the wall clock was stepped by {moved / 1e9:+.3f} s; no event or window moves with it")
-        if not ring.file_is_ours():
-            engine.own_faults.say_once(
-                "live.ring was removed or replaced under the running workers; restart them to share one again"
-            )
         self._commit(now, last)
 
     def _commit(self, now_ns: int, last: bool) -> None:

@@ -911,7 +911,6 @@ def test_every_objectives_loss_carries_the_trace_id(engine):
     assert [loss.trace_id for loss in losses] == ["a" * 32] * 2
 
 
-@pytest.mark.xfail(strict=True, reason="Engine.needs_host looks at match.host only")
 def test_groups_by_host(make_engine):
     """Of the declared hosts."""
     engine = make_engine(SLO("a", group_by="host", group_values={"host": ["shop.example"]}))

@@ -311,7 +311,6 @@ def test_starting_and_closing_again_is_harmless(make_engine):
     assert engine.start().count("a", MINUTE_NS) == Counts(good=1)
 
 
-@pytest.mark.xfail(strict=True, reason="only config.load refuses them; two equal objectives count each event twice")
 def test_duplicate_names_are_refused():
     with pytest.raises(DefinitionError, match="a"):
         Engine([SLO("a"), SLO("a")])

@@ -64,17 +64,16 @@ class Directory:
         return self._find_or_make("track", key, lambda index: self._make_track(index, key, plan))
 
     def intern(self, text: str) -> int:
-        """The offset of `text` in the string area; 0 once that is full."""
+        """The offset of `text` in the string area; 0 once that is so full that the rest is kept for rows."""
         found = self._strings.get(text)
         if found is not None:
             return found
         with self._lock:
             self._scan_strings()
             if text not in self._strings:
-                try:
-                    self._strings[text] = self._append(text)
-                except CapacityError:
+                if self._memory.words[at.M_STRINGS_END // 8] > self._geometry.strings_bytes * 3 // 4:
                     return 0
+                self._strings[text] = self._append(text)
         return self._strings[text]
 
     # ── making ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -83,16 +83,16 @@ class Ring:
         self.put(at.M_CLOCK_ENTRIES, entries + 1)
         return moved if entries else None
 
-    def file_is_ours(self) -> bool:
-        """Whether the path still leads to the mapped file; somebody may have removed or replaced it."""
+    def file_is(self) -> str:
+        """Whether the path leads to the mapped file: "ours", "missing" or "another"; somebody may have replaced it."""
         if self.path is None or self.memory.fd is None:
-            return True
+            return "ours"
         try:
             there = os.stat(self.path)
         except OSError:
-            return False
+            return "missing"
         mapped = os.fstat(self.memory.fd)
-        return (there.st_dev, there.st_ino) == (mapped.st_dev, mapped.st_ino)
+        return "ours" if (there.st_dev, there.st_ino) == (mapped.st_dev, mapped.st_ino) else "another"
 
 
 def compile_kernels_for(directory: Path) -> Kernels:
@@ -212,13 +212,17 @@ def _nobody_lives(directory: Path, geometry: Geometry) -> bool:
             lock.release()
 
 
-def _new_header(geometry: Geometry, clock: Clock, saved: Saved | None) -> Header:
-    """A header whose ring time equals Unix time, or goes on where the saved ring's was, by the wall clock."""
+def _new_header(geometry: Geometry, clock: Clock, saved: Saved | None, continues: bool = True) -> Header:
+    """A header whose ring time equals Unix time, or goes on where the saved ring's was, by the wall clock.
+
+    `continues`: the new ring takes the saved one's identity, under which its history and exported series go on.
+    """
     now = clock.ring_ns() if clock.manual else clock.wall_ns()
     ring_id = uuid.uuid4().bytes
     if saved is not None:
         now = max(saved.at_ns, clock.wall_ns() - saved.wall_offset_ns)
-        ring_id = bytes.fromhex(saved.ring_id)
+        if continues:
+            ring_id = bytes.fromhex(saved.ring_id)
         if clock.manual:
             now = clock.ring_ns()
     return Header(geometry, boot_id(), ring_id, now - host_boot_ns(), now, now if saved else 0)
@@ -240,7 +244,9 @@ def _make(
     notices: list[str],
 ) -> Ring:
     """Build the file under a temporary name and rename it when it is whole; the caller holds the lock."""
-    header = _new_header(geometry, clock, saved)
+    # Workers that still count in a file that somebody removed go on under its identity: the new ring needs its own.
+    orphans = saved is not None and not _nobody_lives(path.parent, geometry)
+    header = _new_header(geometry, clock, saved, continues=not orphans)
     temporary = path.with_name(path.name + ".new")
     fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -255,6 +261,8 @@ def _make(
                 f"live.ring was rebuilt from what was saved {lost:.1f} s ago: what was counted after that is lost, at "
                 "most one flush interval (1 s) while a worker led; windows that begin before now are exact to 5 minutes"
             )
+            if orphans:
+                notices.append("workers that are still alive count in a ring that was removed: restart them to join")
         os.fsync(fd)
         os.rename(temporary, path)
     except BaseException:

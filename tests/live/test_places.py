@@ -112,8 +112,8 @@ def mount(disk: Path, kib: int) -> None:
     "kib",
     [
         256,
-        pytest.param(2_100, marks=pytest.mark.xfail(strict=True, reason="the engine turns itself off")),
-        pytest.param(7_000, marks=pytest.mark.xfail(strict=True, reason="the engine turns itself off")),
+        2_100,
+        7_000,
     ],
 )
 def test_a_disk_that_is_too_small_from_the_start(tmp_path: Path, disk: Path, kib: int) -> None:
