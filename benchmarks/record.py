@@ -30,11 +30,11 @@ class Nothing:
     def observe(self, value: object) -> None:
         """Shape of prometheus_client's observe."""
 
-    def begin(self, track: object) -> None:
-        """Shape of engine.begin."""
+    def begin(self, page: object, track: object) -> None:
+        """Shape of the kernel begin."""
 
-    def end(self, track: object, begun: object, outcome: object) -> None:
-        """Shape of engine.end."""
+    def end(self, page: object, track: object, token: object, plan: object) -> None:
+        """Shape of the kernel end."""
 
 
 def otel_histogram() -> tuple[Contender, Callable[[], float | None]]:
@@ -102,10 +102,7 @@ def _available(results: Results) -> dict[str, tuple[Contender, Callable[[], floa
 
 
 def _begin_end(engine: Any, track: Any, plan: Plan, results: Results) -> None:
-    if not (hasattr(engine, "begin") and hasattr(engine, "end")):
-        results.skip("begin_end_ns", "the engine has no begin and end of its own")
-        return
-    pair = Contender("pair", ours.BEGIN_END, {"it": engine, "track": track})
+    pair = Contender("pair", ours.BEGIN_END, ours.begin_end_names(engine, track))
     empty = pair.emptied(Nothing())
     samples = interleave([pair, empty], plan)
     results.timing("begin_end_ns", samples, "pair", "pair, empty", "begin and end of one event, both clock readings")
