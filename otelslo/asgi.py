@@ -30,7 +30,7 @@ from otelslo.exchange import (
     how_failed,
     trace_id,
 )
-from otelslo.sites import ROUTED, WEBSOCKET, ByPath, Sites, declared_routes
+from otelslo.sites import WEBSOCKET, ByPath, Sites, declared_routes
 from otelslo.slo import SLO
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -116,7 +116,7 @@ class SLOMiddleware:
                         plan is None
                         or gone
                         or exchange.spoken
-                        or (site.template is None and not ROUTED.isdisjoint(scope))
+                        or (site.template is None and ("route" in scope or "path_template" in scope))
                     ):
                         ending = Ending.CLIENT_CANCEL if gone else Ending.COMPLETE
                         self._end(site, scope, exchange, begun, status, ending)
@@ -244,7 +244,7 @@ class SLOMiddleware:
             return
         track = site.track
         try:
-            if site.template is None and not ROUTED.isdisjoint(scope):
+            if site.template is None and ("route" in scope or "path_template" in scope):
                 site = self._sites.late(site, scope)
             plan = site.plans.get(status) if ending is Ending.COMPLETE and not exchange.spoken else None
             if plan is None:

@@ -18,7 +18,6 @@ from otelslo.routes import RouteTable, application_routes, inner_routes, router_
 
 WEBSOCKET = ""  # in the place of a method: no client can send it
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"})
-ROUTED = frozenset({"route", "path_template"})  # where frameworks leave the route that they have chosen
 _OTHER_METHOD = "_OTHER"
 _ANY_HOST = -1
 _MOST_PATHS = 4096
