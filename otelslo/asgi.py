@@ -112,12 +112,7 @@ class SLOMiddleware:
                         return
                     begun, token = token + (self.now_ns() - first_ns if first_ns else 0), 0
                     plan = site.plans.get(status)
-                    if (
-                        plan is None
-                        or gone
-                        or exchange.spoken
-                        or (site.template is None and ("route" in scope or "path_template" in scope))
-                    ):
+                    if plan is None or gone or exchange.spoken or (site.template is None and _routed(scope)):
                         ending = Ending.CLIENT_CANCEL if gone else Ending.COMPLETE
                         self._end(site, scope, exchange, begun, status, ending)
                     elif code := self._kernel_end(self._page, site.track, begun, plan):
@@ -244,7 +239,7 @@ class SLOMiddleware:
             return
         track = site.track
         try:
-            if site.template is None and ("route" in scope or "path_template" in scope):
+            if site.template is None and _routed(scope):
                 site = self._sites.late(site, scope)
             plan = site.plans.get(status) if ending is Ending.COMPLETE and not exchange.spoken else None
             if plan is None:
@@ -308,3 +303,8 @@ class SLOMiddleware:
         trace = trace_id(scope)
         if trace:
             self.engine.trace_loss(code, trace)
+
+
+def _routed(scope: Scope) -> bool:
+    """Whether a framework has left the route that it chose."""
+    return "route" in scope or "path_template" in scope
