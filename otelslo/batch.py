@@ -34,16 +34,15 @@ def record_batch(engine: Engine, track: Track, outcomes: Any, latencies_ns: Any)
         record_batch(engine, track, outcomes[half:], latencies[half:])
     elif code == at.NOT_ATTACHED:
         engine.fault("not_attached", f"a batch of {len(latencies)} events was not counted")
-    else:
-        for _ in range(code):
-            engine.fault("bad_latency", "a batch held latencies or outcomes out of range")
+    elif code > 0:
+        engine.own_faults.count("bad_latency", "a batch held latencies or outcomes out of range", code)
 
 
 def _checked(outcomes: Any, latencies_ns: Any) -> tuple[np.ndarray, np.ndarray]:
     outcomes, latencies = np.asarray(outcomes), np.asarray(latencies_ns)
     if outcomes.ndim != 1 or outcomes.shape != latencies.shape:
         raise ValueError(f"outcomes {outcomes.shape} and latencies_ns {latencies.shape} must be (n,) both")
-    if outcomes.dtype.kind not in "iub" or latencies.dtype.kind not in "iuf":
+    if outcomes.size and (outcomes.dtype.kind not in "iub" or latencies.dtype.kind not in "iuf"):
         raise ValueError(f"outcomes ({outcomes.dtype}) must be int8 and latencies_ns ({latencies.dtype}) int64")
     if latencies.dtype.kind == "f":
         latencies = np.where(np.isfinite(latencies) & (np.abs(latencies) < 2.0**62), latencies, -1.0)

@@ -109,6 +109,8 @@ class Engine:
         Raises:
             OtelsloError: the platform is not supported, or the ring has no room for the objectives.
         """
+        if self._pid != os.getpid() and not self._started:
+            self._pid, self._starting = os.getpid(), threading.RLock()  # forked while another thread was starting
         with self._starting:
             if not self._started:
                 _check_platform()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from array import array
 from typing import TYPE_CHECKING
 
 from otelslo.kernels import layout as at
@@ -28,15 +29,24 @@ class Faults:
         self._plans = Plans()
         self._said: set[str] = set()
 
-    def count(self, reason: str, detail: str) -> None:
+    def count(self, reason: str, detail: str, times: int = 1) -> None:
         """Count a fault, and log the first of its reason. Never raises."""
         try:
             cell = REASONS.index(reason if reason in REASONS else _OTHER)
             plan = plan_words([Entry(self._row, at.NO_THRESHOLD, cell, cell)], -1, _NO_LABELS)
-            self._ring.kernels.record(self._ring.page, self._plans.address(plan), 0)
+            self._record(self._plans.address(plan), times)
         except Exception:
             log.exception("a fault could not be counted")
         self.say_once(f"{reason}: {detail}", key=reason)
+
+    def _record(self, plan: int, times: int) -> None:
+        if times == 1:
+            self._ring.kernels.record(self._ring.page, plan, 0)
+            return
+        outcomes, latencies = array("q", bytes(times + 8 - times % 8)), array("q", bytes(8 * times))
+        places = (outcomes.buffer_info()[0], latencies.buffer_info()[0])
+        batch = array("q", (times, *places, plan, plan, plan))
+        self._ring.kernels.record_many(self._ring.page, batch.buffer_info()[0])
 
     def say_once(self, text: str, key: str | None = None) -> None:
         """Log `text` unless something was said under the same key."""

@@ -16,9 +16,11 @@ SCALE = 3
 LOWEST_INDEX = -20 * 8  # boundaries from 2**-20 s = 0.95 us ...
 BUCKETS = 30 * 8  # ... to 2**10 s = 1,024 s
 
-# Words of a histogram: the sum of latencies in ns, the bucket of all at or under the lowest boundary (OTel's zero
+# Words of a histogram: the sum of latencies, each rounded to 1,024 ns (in ns a busy host would overflow the word in
+# months), the bucket of all at or under the lowest boundary (OTel's zero
 # count with zero_threshold 2**-20 s), the buckets, and the bucket of all above the highest boundary.
 SUM, ZERO, FIRST = 0, 1, 2
+SUM_SHIFT = 10
 OVERFLOW = FIRST + BUCKETS
 USED_WORDS = OVERFLOW + 1
 WORDS = 256

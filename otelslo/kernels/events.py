@@ -82,7 +82,7 @@ def commit(page: int, block: int, plan: int, latency: int, count: int, ended: in
             open_histogram(page, histogram, minute)
         words = load(page + at.P_HISTOGRAMS) + histogram * (b.WORDS * 8)
         k = _pair(block, k, words + 8 * word_of(latency), count)
-        k = _pair(block, k, words + 8 * b.SUM, latency * count)
+        k = _pair(block, k, words + 8 * b.SUM, ((latency + 512) >> b.SUM_SHIFT) * count)
     if logged > 0:
         k = _pair(block, k, at.B_LOG_HEAD, logged)
     if ended != 0:
@@ -149,7 +149,7 @@ def _tally(batch: int, cells: int, rows: int, histogram: int) -> int:
         if histogram >= 0:
             word = words + 8 * word_of(latency)
             store(word, load(word) + 1)
-            store(words, load(words) + latency)
+            store(words, load(words) + ((latency + 512) >> b.SUM_SHIFT))
     return refused
 
 

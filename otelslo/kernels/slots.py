@@ -135,8 +135,6 @@ def open_histogram(page: int, histogram: int, slot: int) -> None:
         total = _histogram_sum(page, histogram, i)
         if load(hot) >= slot:
             return
-        if i == b.SUM:
-            total = total >> 10
         _put(words + 8 * i, seen, lap, total)
     _raise_open(hot, slot)
 

@@ -191,11 +191,11 @@ class Reader:
 
     # ── latencies ──────────────────────────────────────────────────────────────────────────────────────────────────
     def histogram(self, histogram: int) -> list[int]:
-        """The histogram's words since its birth, summed over blocks: sum in ns, then buckets."""
+        """The histogram's words since its birth, summed over blocks: sum in 1,024 ns, then buckets."""
         return self._sum(self._geometry.block_histograms + 8 * HISTOGRAM_WORDS * histogram, HISTOGRAM_WORDS)
 
     def histogram_since(self, histogram: int, start_ns: int, now_ns: int) -> list[int]:
-        """The histogram of a window of at most `snapshots * snapshot_ns`; its sum is in units of 1,024 ns."""
+        """The histogram of a window of at most `snapshots * snapshot_ns`."""
         g = self._geometry
         hot = (g.histogram_hot + at.HOT_ENTRY * histogram) // 8
         opened, born = self._words[hot], self._words[hot + 1]
@@ -204,7 +204,6 @@ class Reader:
             return [0] * HISTOGRAM_WORDS
         then = [0] * HISTOGRAM_WORDS if slot <= born else self._snapshot(histogram, slot, opened)
         total = self.histogram(histogram)
-        total[0] >>= 10
         return [max(0, now - before) for now, before in zip(total, then, strict=True)]
 
     def _snapshot(self, histogram: int, slot: int, opened: int) -> list[int]:
@@ -246,7 +245,13 @@ class Reader:
         first = max(after, head - g.log_records)
         records = [(n, self._log_record(offset, n)) for n in range(first, head)]
         oldest = self._words[(offset + at.B_LOG_HEAD) // 8] - g.log_records
-        kept = [self._loss(record, block) for n, record in records if n >= oldest and record[0] == n + 1]
+        # The writer takes a record's number away before it writes over it: what still has it was read whole.
+        numbers = [self._log_record(offset, n)[0] for n, _ in records]
+        kept = [
+            self._loss(record, block)
+            for (n, record), number in zip(records, numbers, strict=True)
+            if n >= oldest and record[0] == number == n + 1
+        ]
         return kept, head
 
     def _log_record(self, block: int, number: int) -> list[int]:

@@ -10,7 +10,7 @@ import pytest
 from naive import NaiveLatencies, bucket_index
 
 from otelslo.clock import ManualClock
-from otelslo.kernels.bounds import BUCKETS, FIRST, LOWEST_INDEX, OVERFLOW, SUM, UPPER_NS, USED_WORDS, ZERO
+from otelslo.kernels.bounds import BUCKETS, FIRST, LOWEST_INDEX, OVERFLOW, SUM, SUM_SHIFT, UPPER_NS, USED_WORDS, ZERO
 from otelslo.latencies import quantile_ns
 
 from .small_rings import FULL, START_NS, Worker
@@ -40,7 +40,7 @@ def word_by_record(worker: Worker, latency_ns: int) -> int:
     assert worker.record(worker.good, latency_ns) >= 0
     after = worker.ring.reader.histogram(worker.histogram)
     (word,) = (i for i in range(ZERO, USED_WORDS) if after[i] != before[i])
-    assert after[SUM] - before[SUM] == latency_ns
+    assert after[SUM] - before[SUM] == (latency_ns + 512) >> SUM_SHIFT
     return word
 
 
@@ -86,7 +86,7 @@ def test_random_latencies_equal_the_naive_ones(worker: Worker) -> None:
         expected[word_of(latency_ns)] += 1
     found = words_of(worker, latencies_ns)
     assert found[ZERO:USED_WORDS] == expected[ZERO:]
-    assert found[SUM] == sum(latencies_ns)
+    assert found[SUM] == sum((latency_ns + 512) >> SUM_SHIFT for latency_ns in latencies_ns)
 
 
 def distribution(rng: np.random.Generator) -> np.ndarray:
