@@ -148,7 +148,9 @@ def _open_judged(path: Path, verify: Callable[[sqlite3.Connection], object], che
         _judge(connection, path, check)
         _migrate(connection)
         _try_writing(connection, path)
+        connection.execute("BEGIN")  # one view for all that is compared: others commit meanwhile
         verify(connection)
+        connection.execute("COMMIT")
     except (*SQLITE_ERRORS, MemoryError, OverflowError) as error:
         connection.close()
         raise sorted_out(error, path) from error

@@ -356,3 +356,25 @@ def test_the_builder_is_what_the_tests_think_it_is() -> None:
     assert json.loads(statuses(3))[0]["bad"] == 3
     assert snapshot(3).wall_ns == WALL_START_NS + 3 * SLOT_NS + 5
     assert close_of(0, 1).slot_start_ns == RING_START_NS + SLOT_NS
+
+
+def test_a_database_is_judged_in_one_view(path: Path, monkeypatch) -> None:
+    """Opening while another process commits new rows must not take the mixture of before and after for damage."""
+    monkeypatch.setattr(schema_module, "BUSY_TIMEOUT_S", 0.01)
+    writer = Store(path)
+    writer.open(WALL_START_NS)
+    writer.commit(snapshot(1, rows=1), 1)
+    other = Store(path)
+    verify = other._verify
+
+    def interrupted(connection: sqlite3.Connection) -> None:
+        connection.execute("SELECT * FROM ring_rows").fetchall()
+        with pytest.raises(StoreUnavailable):  # the view holds until it has been judged
+            writer.commit(snapshot(2, rows=40), 1)
+        verify(connection)
+
+    monkeypatch.setattr(other, "_verify", interrupted)
+    assert other.open(WALL_START_NS) == []
+    saved = other.load()
+    assert saved is not None
+    assert saved.seq == 1
