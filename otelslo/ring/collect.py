@@ -38,6 +38,8 @@ class Collector:
         self._closed_slot = self._oldest_slot()
         if saved is not None and ours and saved.closed_ns is not None:
             self._closed_slot = max(self._closed_slot, saved.closed_ns // ring.geometry.coarse_ns)
+        self._row_keys: tuple[str, ...] = ()
+        self._births_ns: tuple[int, ...] = ()
         self._heads: list[int] = []
         self._pending_heads: list[int] = []
         self._pending_slot = self._closed_slot
@@ -51,12 +53,15 @@ class Collector:
             self._closed_slot, self._heads = self._oldest_slot(), []
         rows, histograms = reader.rows, reader.histograms
         self._seq += 1
+        if rows > len(self._row_keys):  # rows are only ever added
+            self._row_keys = tuple(map(reader.row_key, range(rows)))
+            self._births_ns = tuple(map(reader.row_birth_ns, range(rows)))
         return Snapshot(
             ring_id=ring.header.ring_id.hex(),
             at_ns=now_ns,
             wall_offset_ns=reader.wall_offset_ns(),
-            row_keys=tuple(reader.row_key(row) for row in range(rows)),
-            births_ns=tuple(reader.row_birth_ns(row) for row in range(rows)),
+            row_keys=self._row_keys,
+            births_ns=self._births_ns,
             cells=self._sum(ring.geometry.block_cells, rows * at.CELLS),
             histogram_keys=tuple(reader.histogram_key(h) for h in range(histograms)),
             buckets=self._sum(ring.geometry.block_histograms, histograms * HISTOGRAM_WORDS),
