@@ -29,6 +29,20 @@ def endless(store: Store) -> None:
         print(seq, flush=True)
 
 
+def stress(store: Store, number: int) -> None:
+    """For ever: commits of a ring of its own, notes in the journal, and reads, as fast as they go."""
+    saved = store.load()
+    seq = saved.seq if saved else 0
+    ring_id = f"{number:032x}"
+    while True:
+        seq += 1
+        persist(lambda: store.commit(snapshot(seq, ring_id=ring_id, rows=40), 1))  # noqa: B023
+        persist(lambda: store.append_journal("stress", str(seq), WALL_START_NS + seq))  # noqa: B023
+        if seq % 7 == 0:
+            persist(store.load)
+        print(seq, flush=True)
+
+
 def commits(store: Store, number: int) -> None:
     """200 commits of a ring of its own, without taking the lead."""
     for seq in range(1, 201):
