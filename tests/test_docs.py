@@ -1,0 +1,124 @@
+"""The documents say what is true: every snippet of the README runs, every command and indicator is named."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from otelslo import config
+from otelslo.cli import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SNIPPETS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def snippets(language: str) -> list[str]:
+    return [text for kind, text in SNIPPETS if kind == language]
+
+
+def python_with(part: str) -> str:
+    (found,) = [text for text in snippets("python") if part in text]
+    return found
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("otelslo.default._engine", [])
+
+
+async def hello(request: Request) -> JSONResponse:
+    return JSONResponse({"hello": "world"})
+
+
+def test_every_snippet_is_known_to_a_test() -> None:
+    assert [kind for kind, _ in SNIPPETS] == ["sh", "sh", "python", "sh", "yaml", "sh", "python", "python", "python"]
+
+
+def test_wrapping_an_app_and_asking_for_its_status() -> None:
+    app = Starlette(routes=[Route("/hello", hello)])
+    exec(python_with("app.add_middleware"), {"app": app})
+    with TestClient(app) as client:
+        assert client.get("/hello").status_code == 200
+    (line,) = [line for text in snippets("sh") for line in text.splitlines() if line.startswith("otelslo status")]
+    shown = subprocess.run([sys.executable, "-m", *shlex.split(line)], capture_output=True, text=True, check=True)
+    assert "availability" in shown.stdout
+
+
+def test_the_configuration_is_good_and_explained() -> None:
+    (text,) = snippets("yaml")
+    Path("slo.yaml").write_text(text)
+    assert [slo.name for slo in config.load().slos] == ["checkout-availability", "search-latency"]
+    (line,) = [line for text in snippets("sh") for line in text.splitlines() if line.startswith("otelslo check")]
+    command = shlex.split(line, comments=True)
+    shown = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=True)
+    assert "unauthorised" in shown.stdout
+
+
+def test_objectives_in_python() -> None:
+    names: dict[str, object] = {"app": Starlette(routes=[Route("/search", hello)])}
+    exec(python_with("checkout = SLO("), names)
+    edge = names["app"]
+    with TestClient(edge) as client:
+        client.get("/search")
+        assert [status.counts.good for status in edge.engine.status()] == [0, 1]
+
+
+def test_what_the_app_says() -> None:
+    async def model(request: Request) -> list[str]:
+        return []
+
+    names: dict[str, object] = {"model": model, "JSONResponse": JSONResponse}
+    exec(python_with("async def recommend"), names)
+    app = Starlette(routes=[Route("/recommend", names["recommend"])])
+    exec(python_with("app.add_middleware"), {"app": app})
+    with TestClient(app) as client:
+        assert client.get("/recommend").status_code == 200
+        (status,) = app.middleware_stack.app.engine.status()
+        assert (status.counts.good, status.counts.bad) == (0, 1)
+
+
+def test_call_sites(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {}
+    exec(python_with('engine.track("rerank"'), names)
+    names["engine"].close()
+    assert float(capsys.readouterr().out) == 1.0
+
+
+def test_the_two_commands_stand_as_lines_of_their_own() -> None:
+    lines = [line for text in snippets("sh") for line in text.splitlines()]
+    assert "pip install . && otelslo demo" in lines
+    assert "pip install -e '.[dev]' && pytest" in lines
+
+
+def test_every_command_is_named_and_explains_itself() -> None:
+    for command in COMMANDS:
+        assert f"otelslo {command}" in README
+        shown = subprocess.run(
+            [sys.executable, "-m", "otelslo", command, "--help"], capture_output=True, text=True, check=True
+        )
+        assert "Example" in shown.stdout
+
+
+def test_pictures_are_there() -> None:
+    for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
+        assert (ROOT / picture).is_file(), picture
+
+
+def test_the_changelog_has_the_form_that_it_claims() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert "## [Unreleased]" in text
+    assert set(re.findall(r"^### (.*)$", text, flags=re.MULTILINE)) <= {
+        "Added", "Changed", "Deprecated", "Removed", "Fixed", "Security",
+    }  # fmt: skip
