@@ -8,6 +8,11 @@ Importing this package compiles nothing and loads no numba; starting an `Engine`
 
 from __future__ import annotations
 
+import sys
+
+if not sys.platform.startswith(("linux", "darwin")):
+    raise ImportError(f"otelslo runs on Linux and, for development, on macOS; this is {sys.platform}")
+
 from otelslo._version import VERSION as __version__
 from otelslo.clock import ManualClock
 from otelslo.counts import Counts

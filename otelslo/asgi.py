@@ -69,6 +69,8 @@ class SLOMiddleware:
         self.app = app
         self.engine = engine if engine is not None else Engine(slos) if slos is not None else default.engine()
         self._owns_engine = engine is None
+        # What it says is the same for every request of this edge, so it is said by the class.
+        self._exchange = type("Exchange", (Exchange,), {"counted_by": (self.engine,)})
         self._declared = None if routes is None else declared_routes(routes)
         self._first_byte = first_byte
         self._ready = False
@@ -77,12 +79,13 @@ class SLOMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The path of every request, kept flat: a class with methods instead of these two closures costs 0.4 us more.
-        exchange = Exchange()
+        exchange = self._exchange()
         try:
             found = self._by_path.get(scope.get("method"))  # nothing before the start, nothing of what is not HTTP
             site = (None if found is None else found[0](scope["path"], found[1])) or self._site_of(scope)
             if site is not None and scope.setdefault(_SCOPE_KEY, exchange) is not exchange:
-                site = None  # another middleware of ours counts it
+                exchange = scope[_SCOPE_KEY]
+                site = self._joined(exchange, site)
             token = 0 if site is None else self._kernel_begin(self._page, site.track) or self._begin_again(site)
         except Exception as e:
             site = self._not_begun(e)
@@ -90,14 +93,14 @@ class SLOMiddleware:
             await self._uncounted(scope, receive, send)
             return
         status = first_ns = 0
-        gone = False
+        gone: BaseException | bool = False
 
         async def sending(message: Message) -> None:
             nonlocal token, status, gone, first_ns
             try:
                 await send(message)
-            except OSError:  # how a server says that the client is gone
-                gone = True
+            except OSError as e:  # how a server says that the client is gone
+                gone = e
                 raise
             try:
                 kind = message["type"]
@@ -194,6 +197,9 @@ class SLOMiddleware:
         self._ready = True
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._ready and not self.engine.running:  # closed at the end of an earlier lifespan
+            self._start(scope)
+
         async def sent(message: Message) -> None:
             if message.get("type") == "lifespan.startup.complete" and self._ready:
                 self._sites.learn(scope, waiting=True)
@@ -208,9 +214,16 @@ class SLOMiddleware:
         """The site of a request that is not remembered by its path; None: nothing to be counted as a request."""
         if not self._ready and not self._disabled:
             self._start(scope)
-        if scope["type"] != "http" or self._disabled or _SCOPE_KEY in scope:
+        if scope["type"] != "http" or self._disabled:
             return None
         return self._sites.find(scope["method"], scope)
+
+    def _joined(self, exchange: Exchange, site: Site) -> Site | None:
+        """Another middleware of ours is around this one: count the request too, unless its engine is the same."""
+        if self.engine in exchange.counted_by:
+            return None
+        exchange.counted_by += (self.engine,)
+        return site
 
     def _not_begun(self, error: Exception) -> Site | None:
         self.engine.fault("internal", f"a request could not be begun: {type(error).__name__}: {error}")

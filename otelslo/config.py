@@ -227,7 +227,7 @@ def _from_yaml(document: _Document) -> Config:
     for index, item in enumerate(items):
         with document.located("slos", index):
             slos.append(SLO.from_mapping(item))
-    _refuse_twins(slos, lambda index, *texts: document.error(("slos", index, "name"), *texts))
+    refuse_twins(slos, lambda index, *texts: document.error(("slos", index, "name"), *texts))
     with document.located():
         state_dir, retention_ns = _reserved(top)
     return Config(tuple(slos), document.source, state_dir, retention_ns)
@@ -241,7 +241,7 @@ def _reserved(top: Mapping[str, Any]) -> tuple[str | None, int | None]:
     return state_dir, None if retention is None else place.at("retention").parse(parse_positive_duration, retention)
 
 
-def _refuse_twins(slos: Sequence[SLO], error: Callable[[int, str, str], DefinitionError]) -> None:
+def refuse_twins(slos: Sequence[SLO], error: Callable[[int, str, str], DefinitionError]) -> None:
     """Names must differ by more than case: they become names of series and files elsewhere."""
     seen: dict[str, str] = {}
     for index, slo in enumerate(slos):
@@ -254,7 +254,7 @@ def _refuse_twins(slos: Sequence[SLO], error: Callable[[int, str, str], Definiti
 def _from_python(found: object, source: str) -> Config:
     if not isinstance(found, list | tuple) or not found or not all(isinstance(slo, SLO) for slo in found):
         raise DefinitionError(source, "it is no list of SLO objects", 'Write slos = [SLO("availability")]')
-    _refuse_twins(found, lambda index, *texts: DefinitionError(f"{source}[{index}]", *texts))
+    refuse_twins(found, lambda index, *texts: DefinitionError(f"{source}[{index}]", *texts))
     return Config(tuple(found), source)
 
 

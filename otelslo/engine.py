@@ -32,6 +32,7 @@ from otelslo.kernels import layout as at
 from otelslo.names import OTHER, Names
 from otelslo.objective import Objective
 from otelslo.plans import Entry, Labels, Plans, plan_words
+from otelslo.ring import state
 from otelslo.ring.geometry import Geometry
 from otelslo.slo import SLO
 from otelslo.status import Status
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("otelslo")
 
-DEFINITIONS_FILE = "definitions.json"
-_STATE_DIR = ".otelslo"
 _MOST_NEW_ROWS = 20  # per housekeeping, which runs each second
 _MOST_MEMO = 4096
 _RETRY_ATTACH_S = 1.0
@@ -78,8 +77,8 @@ class Engine:
     ) -> None:
         loaded = configuration.load() if slos is None else configuration.Config(tuple(slos))
         self.slos = loaded.slos
-        _refuse_twins(self.slos)
-        self.state_dir = Path(state_dir or os.environ.get("OTELSLO_STATE_DIR") or loaded.state_dir or _STATE_DIR)
+        configuration.refuse_twins(self.slos, lambda at, *texts: DefinitionError(f"SLO {at + 1}", *texts))
+        self.state_dir = Path(state_dir or os.environ.get("OTELSLO_STATE_DIR") or loaded.state_dir or state.DIRECTORY)
         self.clock: Clock = clock or SystemClock()
         self.retention_ns = loaded.retention_ns
         version = version or os.environ.get("OTELSLO_VERSION", "")
@@ -114,22 +113,38 @@ class Engine:
         with self._starting:
             if not self._started:
                 _check_platform()
-                self._open()
-                self._started = True
-                if self._with_runner:
-                    self.runner.start()
+                if self._ring_is_open():
+                    self.ring.blocks.attach()
+                else:
+                    self._open()
+                self._run()
         return self
 
+    @property
+    def running(self) -> bool:
+        """Whether it has been started and not closed."""
+        return self._started
+
+    def _ring_is_open(self) -> bool:
+        """Whether this process has been started and closed before, and the file is still the same."""
+        return hasattr(self, "ring") and self.ring.file_is() == "ours"
+
+    def _run(self) -> None:
+        self._started = True
+        if self._with_runner:
+            self.runner.start()
+
     def close(self) -> None:
-        """Commit what is not yet committed, stop the background thread, give the block back."""
+        """Commit what is not yet committed, stop the background thread, give the block back.
+
+        The next event, or `start`, goes on in the same ring.
+        """
         with self._starting:
             if not self._started:
                 return
             self.runner.stop()
             self.ring.blocks.detach()
             self._started = False
-            self._judged.clear()
-            self.forget_plans()
 
     def __enter__(self) -> Engine:
         return self.start()
@@ -180,7 +195,7 @@ class Engine:
             self.names.histogram(kind, OTHER, now)
         self.names.make(now)
         if self.ring.path is not None:
-            self._write_definitions(self.ring.path.with_name(DEFINITIONS_FILE))
+            self._write_definitions(self.ring.path.with_name(state.DEFINITIONS_FILE))
 
     def _write_definitions(self, path: Path) -> None:
         """For readers without the configuration, `otelslo status` above all; the last worker to start wins."""
@@ -200,9 +215,10 @@ class Engine:
         try:
             if self._pid != os.getpid():
                 self._pid, self._counting = os.getpid(), threading.Lock()
-            self.ring.blocks.attach()
-            if self._with_runner:
-                self.runner.start()
+                self._starting = threading.RLock()
+            with self._starting:
+                self.ring.blocks.attach()
+                self._run()
         except Exception as e:
             self._attach_again_at = now + _RETRY_ATTACH_S
             self.own_faults.say_once(f"not attached, events are not counted: {e}")
@@ -322,8 +338,10 @@ class Engine:
             latency_ns: 0 to 2**62; anything else is counted as our own fault `bad_latency` and not stored.
         """
         plan = track.plans[outcome]
+        if type(latency_ns) is not int:
+            latency_ns = _whole_ns(latency_ns)
         try:
-            code = self._record(self.page, plan, latency_ns if type(latency_ns) is int else _whole_ns(latency_ns))
+            code = self._record(self.page, plan, latency_ns)
         except OverflowError:
             code = at.BAD_LATENCY
         if code < 0:
@@ -331,7 +349,7 @@ class Engine:
 
     def _not_recorded(self, code: int, plan: int, latency_ns: int) -> None:
         if code == at.BAD_LATENCY:
-            self.fault("bad_latency", f"a latency of {latency_ns!r} ns is not between 0 and 2**62")
+            self.fault("bad_latency", "a latency is not between 0 and 2**62 ns")
         elif not self.attach() or self._record(self.page, plan, latency_ns) < 0:
             self.fault("not_attached", "an event was not counted")
 
@@ -427,15 +445,6 @@ def _whole_ns(latency_ns: object) -> int:
     return -1
 
 
-def _refuse_twins(slos: tuple[SLO, ...]) -> None:
-    names = [slo.name for slo in slos]
-    for name in names:
-        if names.count(name) > 1:
-            raise DefinitionError(f"SLO {name!r}", "the name is used twice", "Give each objective a name of its own")
-
-
 def _check_platform() -> None:
-    if not sys.platform.startswith(("linux", "darwin")):
-        raise OtelsloError(f"otelslo runs on Linux and, for development, macOS; this is {sys.platform}")
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         raise OtelsloError("a free-threaded Python is not supported: one writer per block rests on the GIL")

@@ -5,6 +5,7 @@ The app finds it as `scope["otelslo"]`. All state of a request lies there or in 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
@@ -16,6 +17,12 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _NORMAL_CLOSURE = 1000
+# How Starlette, uvicorn, websockets and anyio say that the other side has gone.
+_CLIENT_LEFT = frozenset(
+    {"BrokenResourceError", "ClientDisconnect", "ClientDisconnected", "ClosedResourceError", "ConnectionClosed"}
+    | {"ConnectionClosedError", "ConnectionClosedOK", "EndOfStream", "WebSocketDisconnect"}
+)
+_NO_RESPONSE = "No response returned."  # what Starlette's BaseHTTPMiddleware makes of an app whose client left
 
 
 class Site:
@@ -42,6 +49,7 @@ class Exchange:
     verdict: tuple[str, str] | None = None
     is_shed = False
     attributes: dict[str, str] | None = None
+    counted_by: tuple[object, ...] = ()  # the engines that count this request
 
     def good(self) -> None:
         """This request was good, whatever its status."""
@@ -74,7 +82,7 @@ class Connection:
 
     status = 0  # of a refusal, or the close code
     _accepted = False
-    _gone = False
+    _gone: BaseException | bool = False
 
     def __init__(self, receive: Receive, send: Send, ended: Callable[[Ending, int], None]) -> None:
         self._receive = receive
@@ -84,8 +92,8 @@ class Connection:
     async def send(self, message: Message) -> None:
         try:
             await self._send(message)
-        except OSError:  # how a server says that the client is gone
-            self._gone = True
+        except OSError as e:  # how a server says that the client is gone
+            self._gone = e
             raise
         try:
             self._sent(message)
@@ -120,20 +128,36 @@ class Connection:
 
     def failed(self, error: BaseException) -> tuple[Ending, int]:
         """How it ended, now that the app has raised and has not closed it."""
-        if self._gone and self._accepted:
-            # Closed by the client, by whatever code: its own decision, and how frameworks say so is to raise.
-            return Ending.COMPLETE, _NORMAL_CLOSURE
-        return how_failed(self._gone, error), self.status
+        ending = how_failed(self._gone, error)
+        if ending is Ending.CLIENT_CANCEL and self._accepted:
+            return Ending.COMPLETE, _NORMAL_CLOSURE  # closed by the client, by whatever code: its own decision
+        return ending, self.status
 
 
-def how_failed(gone: bool, error: BaseException) -> Ending:
-    """How a request ended whose app has raised.
+def how_failed(gone: BaseException | bool, error: BaseException) -> Ending:
+    """How a request ended whose app has raised `error`.
 
-    Only a client of whose going the app was told can be the cause; one that left unseen hides no failure.
+    `gone`: whether the app was told that the client has gone, or the OSError by which the server said so. A client that
+    left hides no failure: only what follows from its going (that OSError, a framework's word for it, a cancellation) is
+    the client's; anything else is the app's own.
     """
-    if gone:
+    if gone and _follows(gone, error):
         return Ending.CLIENT_CANCEL
     return Ending.EXCEPTION if isinstance(error, Exception) else Ending.SERVER_CANCEL
+
+
+def _follows(gone: BaseException | bool, error: BaseException | None) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(_follows(gone, one) for one in error.exceptions)
+    if isinstance(error, asyncio.CancelledError | GeneratorExit) or type(error).__name__ in _CLIENT_LEFT:
+        return True
+    if isinstance(error, RuntimeError) and str(error) == _NO_RESPONSE:
+        return True
+    while error is not None:
+        if error is gone:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def header(scope: Mapping[str, Any], name: bytes) -> str | None:

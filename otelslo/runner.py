@@ -155,7 +155,11 @@ class Runner:
         if not self.leading:
             self._try_to_lead()
         if self.leading:
-            self._lead()
+            try:
+                self._lead()
+            except Exception:
+                self._step_down()  # another worker may lead, or this one from the beginning
+                raise
 
     # ── leading ────────────────────────────────────────────────────────────────────────────────────────────────────
     def _may_go_on_leading(self) -> bool:
@@ -183,7 +187,9 @@ class Runner:
         try:
             for notice in self.store.open(self._engine.clock.wall_ns()):
                 self._tell("store", notice)
-            self._fencing = self.store.acquire_leadership(f"pid {os.getpid()}", self._engine.clock.wall_ns())
+            fencing = self.store.acquire_leadership(f"pid {os.getpid()}", self._engine.clock.wall_ns())
+            self._collector = Collector(ring, self.store)
+            self._fencing = fencing
         except StateError as e:
             # No database: dead workers are settled and rows opened all the same.
             self._problem(f"history is not written: {e}")
@@ -191,7 +197,6 @@ class Runner:
             self._tend()
             self._step_down()
             return
-        self._collector = Collector(ring, self.store)
         self._beat(now)
         notices, self._noted = self._engine.notices[self._noted :], len(self._engine.notices)
         for notice in notices:
@@ -214,8 +219,8 @@ class Runner:
         self._commit(now, last)
 
     def _commit(self, now_ns: int, last: bool) -> None:
-        assert self._fencing is not None
-        assert self._collector is not None
+        if self._fencing is None or self._collector is None:
+            return
         engine = self._engine
         snapshot = self._collector.collect(now_ns, engine.definitions_json)
         decided = None

@@ -27,6 +27,8 @@ from drive import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.requests import ClientDisconnect
+from starlette.websockets import WebSocketDisconnect
 
 from otelslo import SLO, Engine
 from otelslo.asgi import SLOMiddleware
@@ -126,8 +128,9 @@ CASES = [
 LEFT = {
     "returns without a word": (READS, GONE, ()),
     "returns in the body": ((start(200), CHUNK, *READS), GONE, ()),
-    "raises": ((*READS, FAILS), GONE, ()),
-    "raises in the body": ((start(200), CHUNK, *READS, FAILS), GONE, ()),
+    "raises what says so": ((*READS, ClientDisconnect()), GONE, ()),
+    "raises that in the body": ((start(200), CHUNK, *READS, ClientDisconnect()), GONE, ()),
+    "raises several": ((*READS, ExceptionGroup("two", [ClientDisconnect(), ClientDisconnect()])), GONE, ()),
     "answers all the same": ((*READS, *answer(200)), GONE, ()),
     "answers with an error": ((*READS, *answer(500)), GONE, ()),
     "is cancelled": ((*READS, asyncio.CancelledError()), GONE, ()),
@@ -184,6 +187,15 @@ def test_the_client_goes_away(engine, does, incoming, send_fails, ns, availabili
     assert outcome(engine, "availability") == availability
     assert outcome(engine, "latency") == latency
     assert engine.in_flight() == 0
+
+
+@pytest.mark.parametrize("error", [FAILS, ConnectionRefusedError(), ExceptionGroup("", [ClientDisconnect(), FAILS])])
+@pytest.mark.parametrize("steps", [(*READS,), (start(200), CHUNK, *READS)])
+def test_a_client_that_left_hides_no_failure(engine, steps, error):
+    """In an outage the impatient leave first: an exception of the app's own is one, whoever still waits for it."""
+    run(SLOMiddleware(doing(engine, (*steps, error), 0), engine=engine), None, GONE)
+    assert outcome(engine, "availability") == "bad exception"
+    assert outcome(engine, "latency") == "bad exception"
 
 
 def test_a_client_that_left_unseen_hides_no_failure(engine):
@@ -373,7 +385,8 @@ def denial(status):
         (("receive", ACCEPT, {"type": "websocket.close", "code": None}), (CONNECT,), (), "good"),
         (("receive", ACCEPT, close(4001)), (CONNECT,), (), "good"),
         (("receive", ACCEPT, "receive"), (CONNECT, CLOSED), (), "good"),
-        (("receive", ACCEPT, "receive", FAILS), (CONNECT, CLOSED), (), "good"),
+        (("receive", ACCEPT, "receive", WebSocketDisconnect()), (CONNECT, CLOSED), (), "good"),
+        (("receive", ACCEPT, "receive", FAILS), (CONNECT, CLOSED), (), "bad exception"),
         (("receive", ACCEPT, "receive", asyncio.CancelledError()), (CONNECT, CLOSED), (), "good"),
         (("receive", ACCEPT, TEXT, TEXT), (CONNECT,), (1,), "good"),
         (("receive", ACCEPT, "receive", close(1011)), (CONNECT, CLOSED), (), "good"),
@@ -392,7 +405,8 @@ def denial(status):
         (("receive", *denial(500)), (CONNECT,), (), "bad 5xx"),
         (("receive", denial(403)[0]), (CONNECT,), (), "bad cut"),
         (("receive", "receive"), (CONNECT, CLOSED), (), "excluded client_cancel"),
-        (("receive", "receive", FAILS), (CONNECT, CLOSED), (), "excluded client_cancel"),
+        (("receive", "receive", FAILS), (CONNECT, CLOSED), (), "bad exception"),
+        (("receive", "receive", WebSocketDisconnect()), (CONNECT, CLOSED), (), "excluded client_cancel"),
     ],
 )
 def test_websockets(make_engine, does, incoming, send_fails, expected):

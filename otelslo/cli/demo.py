@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from otelslo.cli.state import DEFAULT_DIRECTORY
 from otelslo.errors import OtelsloError, StateError
 from otelslo.ring import state as files
+from otelslo.ring.state import DIRECTORY
 
 if TYPE_CHECKING:
     from otelslo.cli.demo_run import Run
@@ -106,7 +106,7 @@ def _directory(given: str | None) -> Path:
         return Path(given)
     stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y%m%d-%H%M%S")
     for number in range(100):
-        path = Path(DEFAULT_DIRECTORY) / "demo" / (f"{stamp}-{number}" if number else stamp)
+        path = Path(DIRECTORY) / "demo" / (f"{stamp}-{number}" if number else stamp)
         if path.exists():
             continue
         try:

@@ -28,8 +28,6 @@ from otelslo.snapshot import JournalEntry, Loss, Saved
 from otelslo.status import Status
 from otelslo.window import HOUR_NS, MINUTE_NS, SECOND_NS
 
-DEFAULT_DIRECTORY = ".otelslo"
-DEFINITIONS_FILE = "definitions.json"
 MOST_LOSSES = 5_000
 _QUIET_NS = 5 * SECOND_NS
 TRAFFIC_WINDOW_NS = 5 * MINUTE_NS
@@ -37,7 +35,7 @@ TRAFFIC_WINDOW_NS = 5 * MINUTE_NS
 
 def directory(given: str | None) -> Path:
     """The state directory: as given, else $OTELSLO_STATE_DIR, else the configuration's `state_dir`, else .otelslo."""
-    return Path(given or os.environ.get("OTELSLO_STATE_DIR") or _configured() or DEFAULT_DIRECTORY)
+    return Path(given or os.environ.get("OTELSLO_STATE_DIR") or _configured() or files.DIRECTORY)
 
 
 def _configured() -> str | None:
@@ -227,9 +225,9 @@ def _saved(path: Path, why: str) -> Saved | None:
 def _definitions(path: Path, saved: Saved | None) -> list[Definition]:
     """Of the file that the workers write, else of the last commit."""
     try:
-        return _parsed((path / DEFINITIONS_FILE).read_text())
+        return _parsed((path / files.DEFINITIONS_FILE).read_text())
     except (OSError, ValueError, DefinitionError) as e:
-        problem = f"{path / DEFINITIONS_FILE} cannot be read ({e})"
+        problem = f"{path / files.DEFINITIONS_FILE} cannot be read ({e})"
     saved = saved or _saved(path, problem)
     try:
         if saved is not None and saved.config:
@@ -249,7 +247,7 @@ def _parsed(text: str) -> list[Definition]:
 def newest_demo() -> Path | None:
     """The state directory that the last `otelslo demo` left in the working directory."""
     try:
-        found = sorted((Path(DEFAULT_DIRECTORY) / "demo").iterdir())
+        found = sorted((Path(files.DIRECTORY) / "demo").iterdir())
     except OSError:
         return None
     return next((one for one in reversed(found) if (one / files.RING_FILE).exists()), None)
