@@ -6,6 +6,7 @@ No event loop: neither app waits for anything, so one `send(None)` runs a reques
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from itertools import cycle
 from time import perf_counter_ns
 from typing import Any
 
@@ -45,6 +46,9 @@ except StopIteration:
 else:
     raise RuntimeError("the app waits for something: it cannot be driven without an event loop")
 """
+
+
+REQUEST_DISTINCT = REQUEST.replace("scope.copy()", 'scope | {"path": next(paths)}')
 
 
 async def plain(scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,4 +101,5 @@ async def send(message: Message) -> None:
 
 def request_names(app: App) -> dict[str, Any]:
     """The names that REQUEST uses, for this app."""
-    return {"it": app, "scope": SCOPE, "receive": receive, "send": send}
+    paths = cycle([f"/items/{number}" for number in range(20_000)])
+    return {"it": app, "scope": SCOPE, "receive": receive, "send": send, "paths": paths}

@@ -80,10 +80,6 @@ class Contender:
         self._timer = timeit.Timer(statement, globals=self.names, timer=clock)
         self._loops = 0
 
-    def emptied(self, nothing: object) -> Contender:
-        """The same statement on an object `it` that does nothing: what the loop and the call themselves cost."""
-        return Contender(f"{self.name}, empty", self.statement, {**self.names, "it": nothing})
-
     def calibrate(self, slice_ns: int) -> None:
         """Warm up, and find how many calls fill a slice of slice_ns.
 

@@ -1,8 +1,8 @@
 """What a middleware adds to one request, ours (two SLOs on the route) against the peers.
 
-Over Starlette with one route, each peer as its documentation installs it. Names that end in `_plain` are the same over
-the plainest app there is, with each peer at its cheapest. Subtracted from each: the bare app, driven by the same
-statement in the same round.
+Over Starlette with one route and one item. `_distinct`: the same with 20,000 different items by turns, more than our
+edge remembers. `_plain`: over the plainest app there is, with each peer at its cheapest. Subtracted from each: the bare
+app, driven by the same statement in the same round.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from . import ours
-from .asgi_apps import REQUEST, App, TimingWrapper, plain, request_names, starlette
+from .asgi_apps import REQUEST, REQUEST_DISTINCT, App, TimingWrapper, plain, request_names, starlette
 from .harness import Contender, Plan, Unavailable, expect, interleave
 from .results import Results
 
@@ -20,13 +20,13 @@ Peer = Callable[[App, str], tuple[App, Counted | None]]
 
 
 def otel_metrics_only(app: App, label: str) -> tuple[App, Counted]:
-    """OTel's as its documentation installs it, with real metrics and no tracer: a no-op span for each message."""
-    return _otel(app, exclude_spans=None)
-
-
-def otel_without_spans(app: App, label: str) -> tuple[App, Counted]:
-    """The same metrics, and no spans per message, which no metric needs: its cheapest form."""
+    """OTel's, its real metrics and no tracer; without the spans per message, which no metric needs."""
     return _otel(app, exclude_spans=["receive", "send"])
+
+
+def otel_defaults(app: App, label: str) -> tuple[App, Counted]:
+    """OTel's as its documentation installs it: the same metrics, and a no-op span for each message."""
+    return _otel(app, exclude_spans=None)
 
 
 def _otel(app: App, exclude_spans: list[Literal["receive", "send"]] | None) -> tuple[App, Counted]:
@@ -80,16 +80,18 @@ def timing_wrapper(app: App, label: str) -> tuple[App, None]:
 
 PEERS: dict[str, Peer] = {
     "middleware_vs_otel_asgi": otel_metrics_only,
-    "middleware_vs_otel_asgi_without_spans": otel_without_spans,
+    "middleware_vs_otel_asgi_defaults": otel_defaults,
     "middleware_vs_starlette_exporter": exporter,
     "middleware_vs_bare_wrapper": timing_wrapper,
 }
-NAMES = (*PEERS, "middleware_added_ns", *(f"{name}_plain" for name in PEERS), "middleware_added_ns_plain")
+LABELS = ("", "_distinct", "_plain")
+NAMES = tuple(f"{name}{label}" for label in LABELS for name in (*PEERS, "middleware_added_ns"))
 
 
 def run(plan: Plan, results: Results) -> None:
     """Measure all of NAMES."""
     _compare(starlette(), "", plan, results)
+    _compare(starlette(), "_distinct", plan, results)
     _compare(plain, "_plain", plan, results)
 
 
@@ -97,14 +99,14 @@ def _compare(app: App, label: str, plan: Plan, results: Results) -> None:
     objectives = ours.slos(2)
     counters: dict[str, Counted] = {}
     with ours.engine(objectives) as engine:
-        contenders = [_contender("bare", app), _contender("ours", ours.wrapped(app, engine))]
+        contenders = [_contender("bare", app, label), _contender("ours", ours.wrapped(app, engine), label)]
         for name, make in PEERS.items():
             try:
                 peer, counted = make(app, label)
             except Unavailable as reason:
                 results.skip(name + label, str(reason))
                 continue
-            contenders.append(_contender(name, peer))
+            contenders.append(_contender(name, peer, label))
             if counted is not None:
                 counters[name] = counted
         samples = interleave(contenders, plan)
@@ -120,5 +122,6 @@ def _compare(app: App, label: str, plan: Plan, results: Results) -> None:
             results.ratio(name + label, samples, ("ours", "bare"), (name, "bare"))
 
 
-def _contender(name: str, app: App) -> Contender:
-    return Contender(name, REQUEST, request_names(app))
+def _contender(name: str, app: App, label: str) -> Contender:
+    statement = REQUEST_DISTINCT if label == "_distinct" else REQUEST
+    return Contender(name, statement, request_names(app))

@@ -28,7 +28,7 @@ PACKAGES = (
 TABLE_WIDTH = 130
 METHOD = (
     "Medians over interleaved rounds, with quartiles. Ratios are ours / peer. 'gross' is with nothing subtracted. "
-    "Subtracted: from one record, the same call on an object that does nothing; from a middleware, the bare app. "
+    "Subtracted: from one record, an empty loop; from a middleware, the bare app. "
     "No background thread runs beside record, middleware and core: neither our runner nor a peer's exporter."
 )
 

@@ -7,7 +7,7 @@ objectives, and rows and histograms are there before the first one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from otelslo.engine import Engine
@@ -25,7 +25,24 @@ _LONGEST_PATH = 256
 _MOST_SITES = 4096
 _RELEARN_S, _RELEARN_MOST_S = 0.5, 60.0
 
-ByPath = tuple[Callable[[str, "Site | None"], "Site | None"], "Site | None"]
+
+class Paths(dict[str, Site]):
+    """Sites of one method by raw path; `anywhere` is that of a path that is not remembered."""
+
+    anywhere: Site | None = None
+
+    def __missing__(self, path: str) -> Site | None:
+        return self.anywhere
+
+
+class Methods(dict["str | None", Paths]):
+    """Paths by method; none for what has no method, or one that clients make up."""
+
+    def __missing__(self, method: str | None) -> Paths:
+        return _NO_PATHS
+
+
+_NO_PATHS = Paths()
 
 
 class Sites:
@@ -38,13 +55,12 @@ class Sites:
     """
 
     def __init__(self, engine: Engine, application: Any, declared: RouteTable | None, inside: bool) -> None:
-        # For each method: how to find the site of a raw path, and the site of a path that is not remembered.
-        self.by_path: dict[str | None, ByPath] = {}
+        self.by_path = Methods()  # what a request looks at first; empty until the routes are known
         self._engine = engine
         self._application = application
         self._declared = declared
         self._inside = inside
-        self._paths: dict[str, dict[str, Site]] = {method: {} for method in (*METHODS, _OTHER_METHOD, WEBSOCKET)}
+        self._paths = {method: Paths() for method in (*METHODS, _OTHER_METHOD, WEBSOCKET)}
         self._sites: dict[tuple[str, str | None, int], Site] = {}
         self._table = declared
         self._by_host = engine.needs_host
@@ -96,12 +112,12 @@ class Sites:
         """Have requests find their sites by raw path; without a router they all go to the one site of their method."""
         for sites in self._paths.values():
             sites.clear()
+        self.by_path.clear()
         if self._by_host:
-            self.by_path = {}
             return
         for method in METHODS:
-            anywhere = self._site(method, None, "") if self._table is None else None
-            self.by_path[method] = (self._paths[method].get, anywhere)
+            paths = self.by_path[method] = self._paths[method]
+            paths.anywhere = self._site(method, None, "") if self._table is None else None
 
     def find(self, method: str, scope: Scope) -> Site:
         """The site of a request that has begun; `method` is WEBSOCKET for a connection."""
