@@ -7,9 +7,11 @@ Durations are monotonic.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import time
+import uuid
 from typing import Protocol
 
 _BOOT = time.CLOCK_BOOTTIME if hasattr(time, "CLOCK_BOOTTIME") else time.CLOCK_MONOTONIC
@@ -105,9 +107,47 @@ def duration_ns() -> int:
 
 
 def boot_id() -> bytes:
-    """16 bytes that change at every boot."""
+    """16 bytes that change at every boot; ask `same_boot` whether two mean the same one."""
+    return _linux_boot_id() or _macos_boot_id() or _approximate_boot_id(time.time_ns())
+
+
+def same_boot(there: bytes) -> bool:
+    """Whether an id that `boot_id` once gave is of this boot; of approximate ones 2 minutes apart may be."""
+    here = boot_id()
+    if is_approximate(here) and is_approximate(there):
+        seconds = [int.from_bytes(one[len(_APPROXIMATE) :], "little") for one in (here, there)]
+        return abs(seconds[0] - seconds[1]) <= _BOOT_TOLERANCE_S
+    return here == there
+
+
+def is_approximate(boot: bytes) -> bool:
+    """Whether a boot id is only the wall time of the boot, for want of a better one, and so moves with the wall."""
+    return boot.startswith(_APPROXIMATE)
+
+
+_APPROXIMATE = b"boot at\0"  # then the second of the boot in Unix time, 8 bytes
+_BOOT_TOLERANCE_S = 120
+
+
+def _approximate_boot_id(wall_ns: int) -> bytes:
+    booted_s = max(0, wall_ns - time.clock_gettime_ns(_BOOT)) // _SECOND
+    return _APPROXIMATE + booted_s.to_bytes(16 - len(_APPROXIMATE), "little")
+
+
+def _linux_boot_id() -> bytes | None:
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
-            return bytes.fromhex(file.read().strip().replace("-", ""))
+            return uuid.UUID(file.read().strip()).bytes
     except (OSError, ValueError):
-        return (round(time.time() - time.clock_gettime(_BOOT)) // 60).to_bytes(16, "little")  # the minute of the boot
+        return None
+
+
+def _macos_boot_id() -> bytes | None:
+    if not sys.platform.startswith("darwin"):
+        return None
+    text, size = ctypes.create_string_buffer(64), ctypes.c_size_t(64)
+    try:
+        failed = ctypes.CDLL(None).sysctlbyname(b"kern.bootsessionuuid", text, ctypes.byref(size), None, 0)
+        return None if failed else uuid.UUID(text.value.decode()).bytes
+    except (OSError, AttributeError, ValueError):
+        return None

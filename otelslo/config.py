@@ -21,7 +21,7 @@ import yaml
 from otelslo.errors import DefinitionError, Key, Place, shown
 from otelslo.match import import_object
 from otelslo.slo import SLO
-from otelslo.window import parse_positive_duration
+from otelslo.window import format_duration, parse_positive_duration
 
 ENV_CONFIG = "OTELSLO_CONFIG"
 DEFAULT_FILE = "slo.yaml"
@@ -229,16 +229,23 @@ def _from_yaml(document: _Document) -> Config:
             slos.append(SLO.from_mapping(item))
     refuse_twins(slos, lambda index, *texts: document.error(("slos", index, "name"), *texts))
     with document.located():
-        state_dir, retention_ns = _reserved(top)
+        state_dir, retention_ns = _reserved(top, max(slo.window_ns for slo in slos))
     return Config(tuple(slos), document.source, state_dir, retention_ns)
 
 
-def _reserved(top: Mapping[str, Any]) -> tuple[str | None, int | None]:
+def _reserved(top: Mapping[str, Any], longest_window_ns: int) -> tuple[str | None, int | None]:
     place = Place("file")
     state_dir, retention = top.get("state_dir"), top.get("retention")
     if state_dir is not None:
         place.at("state_dir").expect(state_dir, str, "a directory")
-    return state_dir, None if retention is None else place.at("retention").parse(parse_positive_duration, retention)
+    if retention is None:
+        return state_dir, None
+    retention_ns = place.at("retention").parse(parse_positive_duration, retention)
+    if retention_ns < longest_window_ns:
+        longest = format_duration(longest_window_ns)
+        problem = f"{shown(retention)} is less than the longest window, {longest}"
+        raise place.at("retention").error(problem, f"Write {longest} or more, or leave it out")
+    return state_dir, retention_ns
 
 
 def refuse_twins(slos: Sequence[SLO], error: Callable[[int, str, str], DefinitionError]) -> None:

@@ -188,8 +188,11 @@ class Engine:
         self.objectives = [Objective(slo, self.ring, self.runner.want) for slo in self.slos]
         self.dynamic = any(o.slo.dynamic for o in self.objectives)
         self.needs_host = any((d.match and d.match["host"]) or "host" in d.group_by for d in self.definitions)
-        self._tracks: dict[tuple[int, ...], int] = {}
-        for kind in sorted({"http"} | {slo.kind for slo in self.slos}):
+        self.names.refused = lambda detail: self.fault("capacity", detail)
+        kinds = sorted({"http"} | {slo.kind for slo in self.slos})
+        self._fallbacks = {kind: self._fallback(kind) for kind in kinds}
+        self._tracks = {rows: self._reserve(rows) for rows in (*self._fallbacks.values(), ())}
+        for kind in kinds:
             self.track_for(kind, None, "GET", "")
             self.names.histogram(kind, None, now)
             self.names.histogram(kind, OTHER, now)
@@ -282,17 +285,34 @@ class Engine:
         )[: at.MAX_PLAN_ROWS]
         found = self._tracks.get(rows)
         if found is None:
-            found = self._tracks[rows] = self._make_track(rows)
+            try:
+                found = self._make_track(rows)
+            except (CapacityError, StateError) as e:
+                instead = self._fallbacks[kind]
+                found, own = self._tracks[instead], len(set(rows) & set(instead))
+                told = f"requests like {kind} {route!r} are booked on {len(instead)} objectives of all {kind}"
+                self.fault("capacity", f"{e}; in a crash {told}, {own} of their own {len(rows)} among them")
+            self._tracks[rows] = found
         return found
 
     def _make_track(self, rows: tuple[int, ...]) -> int:
         entries: list[Entry] = [self.objectives[i].crash_entry() for i in rows]
         words = plan_words(entries, -1, Labels())
         key = json.dumps([list(entry) for entry in entries], separators=(",", ":"))
+        return self.ring.directory.track(key, words)
+
+    def _fallback(self, kind: str) -> tuple[int, ...]:
+        """The objectives that a crash is booked on where a request can have no track of its own: those of all routes,
+        then the others, as many as fit."""
+        mine = [i for i, objective in enumerate(self.objectives) if objective.slo.kind == kind]
+        mine.sort(key=lambda i: bool((self.definitions[i].match or {}).get("route")))
+        return tuple(sorted(mine[: at.MAX_PLAN_ROWS]))
+
+    def _reserve(self, rows: tuple[int, ...]) -> int:
         try:
-            return self.ring.directory.track(key, words)
+            return self._make_track(rows)
         except (CapacityError, StateError) as e:
-            self.fault("capacity", f"{e}; crashes of some requests are booked on the objectives of all")
+            self.fault("capacity", f"{e}; a crash of some requests is booked on the objectives of others")
             return 0
 
     def fault(self, reason: str, detail: str) -> None:
@@ -390,9 +410,12 @@ class Engine:
         if objective is None:
             raise KeyError(slo)
         start = self.clock.ring_ns() - window_ns
-        total = Counts()
-        for row in objective.rows.values():
-            total += self.count_since(row, start)
+        mine = (objective.slo.name, objective.slo.meaning)
+        reader, total = self.ring.reader, Counts()
+        for row in range(reader.rows):  # not only those that this worker has met
+            key = reader.row_name(row)
+            if (key.slo, key.meaning) == mine:
+                total += self.count_since(row, start)
         return total
 
     def status(self) -> list[Status]:
@@ -415,13 +438,14 @@ class Engine:
 
     # ── off the request path ───────────────────────────────────────────────────────────────────────────────────────
     def housekeeping(self) -> None:
-        """Make what requests have asked for: rows of new groups, histograms of new routes, strings."""
+        """Adopt the groups that other workers made; make rows of new groups, histograms of new routes, strings."""
         changed = self.names.make(self.clock.ring_ns())
         left = _MOST_NEW_ROWS
         for objective in self.objectives:
+            adopted = objective.adopt()
             made = objective.make_groups(left)
             left -= made
-            changed = changed or made > 0
+            changed = changed or adopted or made > 0
         if changed or self._forget_again:
             self.forget_plans()
         # A request may have judged by the old rows and be about to remember it: forget once more, a tick later.
@@ -433,7 +457,7 @@ def _whole_ns(latency_ns: object) -> int:
 
     Without this the compiled call would convert: "5" and True would be counted, NaN and None would raise in a request.
     """
-    if isinstance(latency_ns, bool):
+    if type(latency_ns).__name__ in ("bool", "bool_"):  # Python's and numpy's
         return -1
     if isinstance(latency_ns, SupportsIndex):
         try:

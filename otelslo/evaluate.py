@@ -42,22 +42,44 @@ def statuses(
     found = []
     for definition in definitions:
         for group, row in rows.get((definition.name, definition.meaning), ()):
-            counted = _Counted(reader, row, now_ns, count_since)
             if group in (OVERFLOW, UNKNOWN) and reader.counts(row) == Counts():
                 continue
-            since = reader.row_birth_ns(row) + offset
-            found.append(assess(definition, group, counted.over, counted.reasons(), since, now_ns + offset))
+            counted = _Counted(reader, row, now_ns, definition.window_ns, count_since)
+            born = reader.row_birth_ns(row)
+            since = born if counted.whole else max(born, counted.window.reach_ns)
+            found.append(
+                assess(
+                    definition,
+                    group,
+                    counted.over,
+                    counted.reasons(),
+                    since + offset,
+                    now_ns + offset,
+                    whole=counted.whole,
+                    born_ns=born + offset,
+                )
+            )
     return found
 
 
-@dataclass(frozen=True, slots=True)
 class _Counted:
-    reader: Rows
-    row: int
-    now_ns: int
-    count_since: CountSince | None
+    """One row's counts; those of the objective's own window are the reader's, which says how far back they reach."""
+
+    def __init__(self, reader: Rows, row: int, now_ns: int, window_ns: int, count_since: CountSince | None) -> None:
+        self.reader = reader
+        self.row = row
+        self.now_ns = now_ns
+        self.count_since = count_since
+        self.window_ns = window_ns
+        self.window = reader.window(row, now_ns - window_ns, now_ns)
+
+    @property
+    def whole(self) -> bool:
+        return self.window.whole
 
     def over(self, window_ns: int) -> Counts:
+        if window_ns == self.window_ns:
+            return self.window.counts
         start = self.now_ns - window_ns
         if self.count_since is not None:
             return self.count_since(self.row, start)

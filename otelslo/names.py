@@ -24,11 +24,14 @@ class Names:
 
     Args:
         wanted: told that there is something to make; must be quick.
+
+    `refused` is told once of each name for which the ring has no room.
     """
 
     def __init__(self, directory: Directory, wanted: Callable[[], None]) -> None:
         self._directory = directory
         self._wanted = wanted
+        self.refused: Callable[[str], None] = _say_nothing
         self._strings: dict[str, int] = {"": 0}
         self._histograms: dict[tuple[str, str | None], int] = {}
         self._wanted_strings: dict[str, None] = dict.fromkeys(_USUAL_EXCEPTIONS)
@@ -69,14 +72,21 @@ class Names:
         """Make what was noted; whether anything was."""
         changed = False
         for text in list(self._wanted_strings):
-            self._strings[text] = self._directory.intern(text[:_LONGEST_STRING])
+            offset = self._strings[text] = self._directory.intern(text[:_LONGEST_STRING])
             del self._wanted_strings[text]
+            if offset == 0 and text:
+                self.refused(f"no room for the name {text[:_LONGEST_STRING]!r}: the loss log leaves it out")
             changed = True
         for kind, route in list(self._wanted_histograms):
             del self._wanted_histograms[(kind, route)]
             try:
                 self.histogram(kind, route, now_ns)
-            except OtelsloError:
+            except OtelsloError as e:
                 self._histograms[(kind, route)] = self._histograms.get((kind, OTHER), -1)
+                self.refused(f"{e}: the latencies of {kind} {route!r} are shown under {OTHER}")
             changed = True
         return changed
+
+
+def _say_nothing(text: str) -> None:
+    """Until somebody listens."""

@@ -22,7 +22,7 @@ class Objective:
     """The rows of one SLO.
 
     A group that has no row yet is counted in the overflow row and noted; `make_groups` gives it a row, off the request
-    path. Past `max_groups`, and for undeclared values, the overflow row is where events stay.
+    path. Past `max_groups` of all workers together, and for undeclared values, the overflow row is where events stay.
     """
 
     def __init__(self, slo: SLO, ring: Ring, wanted: Callable[[], None]) -> None:
@@ -32,8 +32,9 @@ class Objective:
         self._crashed_cell = slo.cell(Outcome("bad", CRASHED.reason))
         self.rows: dict[str | None, int] = {}
         self._wanted: dict[str, None] = {}
+        self._rows_seen = 0
         if slo.group_keys:
-            self._adopt_known_groups()
+            self.adopt()
             self._unnamed = self._make(UNKNOWN)
             self._make(OVERFLOW)
         else:
@@ -84,34 +85,49 @@ class Objective:
         """What a request in flight writes here if its worker is killed; its group is not known by then."""
         return Entry(self._unnamed, at.NO_THRESHOLD, self._crashed_cell, self._crashed_cell)
 
+    def adopt(self) -> bool:
+        """Take over the groups that other workers have made since the last call; whether there were any."""
+        reader, found = self._ring.reader, False
+        rows = reader.rows if self.slo.group_keys else 0
+        for row in range(self._rows_seen, rows):
+            key = reader.row_name(row)
+            if (key.slo, key.meaning) == (self.slo.name, self.slo.meaning) and key.group not in self.rows:
+                self.rows[key.group] = row
+                self._wanted.pop(key.group or "", None)
+                found = True
+        self._rows_seen = rows
+        return found
+
     @property
     def wants_groups(self) -> bool:
         return bool(self._wanted)
 
     def make_groups(self, most: int) -> int:
-        """Give up to `most` noted groups rows of their own; how many were made."""
+        """Give up to `most` noted groups rows of their own; how many have one that had none here."""
         made = 0
         while self._wanted and made < most:
             group = next(iter(self._wanted))
             try:
-                self._make(group)
-                made += 1
+                made += self._make_group(group)
             except OtelsloError:
                 most = 0  # the ring or the disk is full: stay in overflow
-            del self._wanted[group]
+            self._wanted.pop(group, None)
         return made
 
+    def _make_group(self, group: str) -> bool:
+        """Its row, another worker's or a new one; False where the host has `max_groups` of them already."""
+        with self._ring._making:  # between looking and making nobody else makes one, so the limit is the host's
+            self.adopt()
+            if group not in self.rows:
+                if self._room() <= 0:
+                    return False
+                self._make(group)
+        return True
+
     def _room(self) -> int:
-        return self.slo.max_groups - (len(self.rows) - len({UNKNOWN, OVERFLOW} & self.rows.keys()))
+        return self.slo.max_groups - (len(self.rows) - len((UNKNOWN, OVERFLOW)))
 
     def _make(self, group: str | None) -> int:
         key = RowKey(self.slo.name, self.slo.meaning, group, self.slo.reason_cells).text()
         row = self.rows[group] = self._ring.directory.row(key, self._ring.clock.ring_ns())
         return row
-
-    def _adopt_known_groups(self) -> None:
-        reader = self._ring.reader
-        for row in range(reader.rows):
-            key = reader.row_name(row)
-            if (key.slo, key.meaning) == (self.slo.name, self.slo.meaning):
-                self.rows[key.group] = row

@@ -41,8 +41,8 @@ class Runner:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        retention = {} if engine.retention_ns is None else {"retention_ns": engine.retention_ns}
-        self.store = Store(engine.state_dir / state.DATABASE_FILE, **retention)
+        longest_ns = max((slo.window_ns for slo in engine.slos), default=0)
+        self.store = Store(engine.state_dir / state.DATABASE_FILE, engine.retention_ns, longest_ns)
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
         self._stop = threading.Event()

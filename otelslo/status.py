@@ -32,7 +32,11 @@ class Promised(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One objective and group at `now_ns`. Times are unix nanoseconds, durations nanoseconds, ratios exact."""
+    """One objective and group at `now_ns`. Times are unix nanoseconds, durations nanoseconds, ratios exact.
+
+    `whole` is False where the ring does not reach back to the window's start: `counts` then begin at
+    `observed_since_ns`. `reasons_total` is not of the window, but of all time since `born_ns`.
+    """
 
     slo: str
     group: str | None
@@ -44,8 +48,10 @@ class Status:
     budget: Budget
     exhausts_at_ns: int | None
     burn: Mapping[str, Fraction | None]
-    reasons: Mapping[str, int]
+    reasons_total: Mapping[str, int]
     alerts: tuple[Mapping[str, Any], ...] = ()
+    whole: bool = True
+    born_ns: int | None = None
 
     @property
     def met(self) -> bool | None:
@@ -69,6 +75,7 @@ class Status:
             "window": format_duration(self.window_ns),
             "observed_since": _iso(self.observed_since_ns),
             "observed_s": self.observed_ns / SECOND_NS,
+            "whole": self.whole,
             "good": counts.good,
             "bad": counts.bad,
             "valid": counts.valid,
@@ -78,7 +85,7 @@ class Status:
             "met": self.met,
             "budget": self._budget_json(),
             "burn": {window: _number(rate) for window, rate in self.burn.items()},
-            "reasons": dict(self.reasons),
+            "reasons_total": dict(self.reasons_total),
             "alerts": [dict(alert) for alert in self.alerts],
         }
 
@@ -99,11 +106,17 @@ def assess(
     definition: Promised,
     group: str | None,
     counts_over: Callable[[int], Counts],
-    reasons: Mapping[str, int],
+    reasons_total: Mapping[str, int],
     observed_since_ns: int | None,
     now_ns: int,
+    *,
+    whole: bool = True,
+    born_ns: int | None = None,
 ) -> Status:
     """The status of one objective and group. `counts_over(window_ns)` gives the counts up to now of any window.
+
+    `reasons_total` are counts since `born_ns`, by default `observed_since_ns`. `whole` is False where the counts of the
+    objective's window begin only at `observed_since_ns` though there were events before.
 
     The forecast of exhaustion goes by the last hour, or the whole window if that is shorter.
     """
@@ -123,7 +136,9 @@ def assess(
         budget=left,
         exhausts_at_ns=None if in_ns is None else now_ns + in_ns,
         burn={name: burn_rate(counts_over(size_ns), target) for name, size_ns in BURN_WINDOWS if size_ns <= window_ns},
-        reasons={reason: count for reason, count in reasons.items() if count},
+        reasons_total={reason: count for reason, count in reasons_total.items() if count},
+        whole=whole,
+        born_ns=observed_since_ns if born_ns is None else born_ns,
     )
 
 

@@ -133,6 +133,7 @@ def test_values_mean_what_they_say(tmp_path):
         ("- name: a\n", "1:1", "its top is no mapping"),
         ("", "1:1", "it is empty"),
         ("slos: [{name: a}]\nretention: long\n", "2:12", "no duration"),
+        ("slos: [{name: a, window: 90d}]\nretention: 89d\n", "2:12", "less than the longest window, 90d"),
         ("slos: [{name: a}]\nstate_dir: 5\n", "2:12", "is a number"),
         ("apiVersion: openslo/v1\nkind: SLO\n", "1:1", "OpenSLO"),
         ("slos: [{name: a}\n", "2:1", "unreadable YAML"),

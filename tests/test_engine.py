@@ -4,6 +4,7 @@ the record API, statuses as others read them, two engines on one directory."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -15,6 +16,7 @@ from otelslo.asgi import SLOMiddleware
 from otelslo.counts import Counts
 from otelslo.errors import DefinitionError
 from otelslo.event import Event
+from otelslo.ring.geometry import Geometry
 
 MS = 1_000_000
 MINUTE_NS = 60_000 * MS
@@ -50,7 +52,7 @@ def test_without_configuration(tmp_path, monkeypatch, make_engine):
             30 * 1440 * MINUTE_NS,
         )
         assert status.counts == Counts(good=3, bad=1, excluded=2)
-        assert status.reasons == {"5xx": 1, "client_error": 1, "health_check": 1}
+        assert status.reasons_total == {"5xx": 1, "client_error": 1, "health_check": 1}
         found = {entry.name: (entry.kind, entry.events) for entry in engine.traffic()}
         assert found == {"/checkout/{status}": ("http", 5), "/healthz": ("http", 1)}
         for entry in engine.traffic():
@@ -255,7 +257,7 @@ def test_status_as_json(make_engine):
         "target": "99%", "window": "1d", "good": 198, "bad": 2, "valid": 200, "excluded": 1, "sli": 0.99, "met": True,
     }  # fmt: skip
     assert entry["observed_s"] == 3600
-    assert entry["reasons"] == {"5xx": 2, "client_error": 1}
+    assert entry["reasons_total"] == {"5xx": 2, "client_error": 1}
     assert {key: entry["budget"][key] for key in ("allowed", "spent", "remaining", "remaining_ratio")} == {
         "allowed": 2, "spent": 2, "remaining": 0, "remaining_ratio": 0,
     }  # fmt: skip
@@ -288,6 +290,151 @@ def test_two_engines_share_a_directory(make_engine, tmp_path):
     one.close()
     run(answering(two), http_scope("/search/200"))
     assert two.count("a", MINUTE_NS) == Counts(good=1, bad=3)
+
+
+def grouped(make_engine, tmp_path, **slo):
+    """Two engines on one directory, each as a worker of its own."""
+    slos = (SLO("a", match={"kind": "call"}, group_by="route", **slo),)
+    one = make_engine(*slos, state_dir=tmp_path / "grouped")
+    return one, make_engine(*slos, state_dir=tmp_path / "grouped", clock=one.clock)
+
+
+def named_groups(engine):
+    found = (engine.ring.reader.row_name(row) for row in range(engine.ring.reader.rows))
+    return sorted(key.group for key in found if key.slo == "a" and not key.group.startswith("("))
+
+
+def test_max_groups_are_of_the_host(make_engine, tmp_path):
+    """Not of each worker; what finds no room is in the overflow row, and in the count of either."""
+    one, two = grouped(make_engine, tmp_path, max_groups=5)
+    for i in range(5):
+        one.record(one.track(f"/one/{i}"), "good", 1)
+        two.record(two.track(f"/two/{i}"), "bad", 1)
+    assert len(named_groups(one)) == 5
+    for engine in (one, two):
+        engine.housekeeping()
+        assert engine.count("a", MINUTE_NS) == Counts(good=5, bad=5)
+        assert sum((status.counts for status in engine.status()), Counts()) == Counts(good=5, bad=5)
+
+
+def test_groups_of_another_worker_are_adopted(make_engine, tmp_path):
+    """Before any are made, and whatever was planned without them is planned anew."""
+    one, two = grouped(make_engine, tmp_path, max_groups=2)
+    mine, theirs = one.objectives[0], two.objectives[0]
+    event = Event("call", route="/x")
+    overflow = theirs.row_of(event)
+    assert overflow == theirs.rows["(overflow)"]
+    assert mine.row_of(event) == mine.rows["(overflow)"]
+    one.housekeeping()
+    plan = two.memo({"a plan": 1})
+    two.housekeeping()
+    assert plan == {}
+    assert theirs.row_of(event) == mine.row_of(event) == mine.rows["route=/x"]
+    assert named_groups(two) == ["route=/x"]
+    one.record(one.track("/late"), "good", 1)
+    assert two.count("a", MINUTE_NS) == Counts(good=1)
+
+
+def test_a_group_made_by_another_between_looking_and_making_is_taken(make_engine, tmp_path):
+    one, two = grouped(make_engine, tmp_path, max_groups=1)
+    for engine, route in ((one, "/x"), (two, "/x"), (two, "/y")):
+        engine.objectives[0].row_of(Event("call", route=route))
+    assert one.objectives[0].make_groups(10) == 1
+    two.objectives[0].make_groups(10)
+    assert two.objectives[0].rows["route=/x"] == one.objectives[0].rows["route=/x"]
+    assert named_groups(two) == ["route=/x"]
+
+
+# ── many ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+ROOMY = Geometry(max_blocks=4, fine_slots=8, fine_per_coarse=3600, coarse_slots=100, snapshots=2, log_records=64)
+MANY = 200
+
+
+def many(make_engine, geometry, *more):
+    """200 objectives of a route each, and one request of each route in flight in a worker that then dies."""
+    slos = [SLO(f"s{i:03d}", match={"kind": "call", "route": f"/r{i:03d}"}) for i in range(MANY)]
+    engine = make_engine(*slos, *more, geometry=geometry)
+    for i in range(MANY):
+        assert engine.kernels.begin(engine.page, engine.track(f"/r{i:03d}").index) > 0
+    assert engine.in_flight() == MANY
+    engine.ring.blocks.detach()
+    settled = engine.ring.blocks.attach()
+    assert (settled.crashed, engine.in_flight()) == (MANY, 0)
+    return engine
+
+
+def test_two_hundred_objectives_each_get_their_own_crash(make_engine):
+    engine = many(make_engine, ROOMY)
+    assert {cells(engine, f"s{i:03d}").get("bad crashed") for i in range(MANY)} == {1}
+    names = [engine.ring.reader.histogram_key(h) for h in range(engine.ring.reader.histograms)]
+    assert len(names) == ROOMY.max_histograms
+
+
+def test_where_tracks_run_out_crashes_are_booked_on_the_fallback(make_engine, caplog):
+    """Its objectives are those of all routes and then others, up to 64, and it says so."""
+    engine = many(make_engine, replace(ROOMY, max_tracks=20), SLO("all", match={"kind": "call"}))
+    crashed = {slo.name: cells(engine, slo.name).get("bad crashed", 0) for slo in engine.slos}
+    assert crashed["all"] == MANY
+    booked = [name for name, count in crashed.items() if count > 1]
+    assert len(booked) == 64
+    assert engine.faults()["capacity"] >= MANY - 20
+    (said,) = [record.message for record in caplog.records if "20 tracks" in record.message]
+    assert "in a crash requests like call '/r0" in said
+    assert "are booked on 64 objectives of all call" in said
+
+
+def test_a_default_file_of_two_hundred_objectives_is_at_most_100_mb():
+    """With every histogram in use and eight workers."""
+    g = Geometry()
+    extents = -(-(MANY + 1) // 16)
+    size = g.fixed_bytes + extents * g.row_extent_bytes + g.max_histograms * g.histogram_bytes + 8 * g.block_bytes
+    assert size <= 100_000_000
+    assert g.block_bytes <= 512 * 1024
+
+
+def test_each_name_without_room_is_a_fault(make_engine):
+    """Once, however often it is asked for; its latencies are shown under (other)."""
+    engine = make_engine(SLO("a"), geometry=replace(ROOMY, max_histograms=4))
+    for _ in range(2):
+        for name in ("/one", "/two", "/three", "/four"):
+            engine.names.histogram_of("http", name)
+            engine.housekeeping()
+    assert engine.faults() == {"capacity": 2}
+
+
+def test_a_string_without_room_is_a_fault(make_engine):
+    engine = make_engine(SLO("a"), geometry=replace(ROOMY, strings_bytes=4096))
+    for i in range(40):
+        engine.names.string("x" * 100 + str(i))
+    engine.housekeeping()
+    refused = engine.faults()["capacity"]
+    assert refused > 0
+    engine.names.string("x" * 100 + "39")
+    engine.housekeeping()
+    assert engine.faults()["capacity"] == refused
+
+
+# ── windows longer than the ring ───────────────────────────────────────────────────────────────────────────────────
+def test_a_window_that_the_ring_does_not_reach_is_not_whole(make_engine, tmp_path):
+    """A ring made for a short window, and a worker that asks a long one while the first lives."""
+    short = replace(ROOMY, fine_per_coarse=6, coarse_slots=20)
+    one = make_engine(SLO("a", window="10m", match={"kind": "call"}), state_dir=tmp_path / "s", geometry=short)
+    track = one.track("/x")
+    born_ns = one.clock.ring_ns()
+    for _ in range(60):
+        one.record(track, "good", 1)
+        advance(one, s=60)
+    (status,) = one.status()
+    assert (status.whole, status.counts.good, status.born_ns) == (True, 10, status.observed_since_ns)
+    slo = SLO("a", window="1h", match={"kind": "call"})
+    two = make_engine(slo, state_dir=tmp_path / "s", clock=one.clock, geometry=short)
+    (status,) = two.status()
+    offset = two.ring.reader.wall_offset_ns()
+    reach_ns = (two.clock.ring_ns() // MINUTE_NS - 18) * MINUTE_NS
+    assert (status.whole, status.counts.good) == (False, 18)
+    assert (status.observed_since_ns, status.born_ns) == (reach_ns + offset, born_ns + offset)
+    assert status.to_json()["whole"] is False
+    assert (status.observed_ns, status.reasons_total) == (two.clock.ring_ns() - reach_ns, {})
 
 
 def test_a_new_target_keeps_history_and_a_new_meaning_does_not(make_engine, tmp_path):

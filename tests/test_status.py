@@ -37,6 +37,7 @@ def test_the_json_has_the_fields_that_others_depend_on():
         "window": "30d",
         "observed_since": "2027-01-15T07:00:00.000Z",
         "observed_s": 3600.0,
+        "whole": True,
         "good": 9998,
         "bad": 2,
         "valid": 10_000,
@@ -54,9 +55,17 @@ def test_the_json_has_the_fields_that_others_depend_on():
             "exhausts_at": "2027-01-15T08:48:00.000Z",
         },
         "burn": {"5m": 100, "30m": 100, "1h": 100, "2h": 0.2, "6h": 0.2, "1d": 0.2, "3d": 0.2},
-        "reasons": {"5xx": 2},
+        "reasons_total": {"5xx": 2},
         "alerts": [],
     }
+
+
+def test_a_window_that_is_not_whole_says_so_and_where_it_begins():
+    """The reasons go on from the row's birth."""
+    result = assess(
+        checkout, None, lambda _: Counts(1), {}, NOW_NS - HOUR_NS, NOW_NS, whole=False, born_ns=NOW_NS - DAY_NS
+    )
+    assert (result.to_json()["whole"], result.observed_ns, result.born_ns) == (False, HOUR_NS, NOW_NS - DAY_NS)
 
 
 def test_without_data_everything_is_null_and_nothing_is_good():

@@ -20,6 +20,8 @@ MOST_OBJECTIVES = 5
 MOST_CAUSES = 4
 MOST_ROUTES = 10
 
+BY_REASON = "by reason since the time beside it; shares are those of the loss log"
+
 BadReasons = Mapping[tuple[str, str | None], Mapping[str, int]]
 
 
@@ -34,16 +36,18 @@ def burned(
     losing = sorted((s for s in statuses if s.counts.bad), key=lambda s: s.budget.remaining_ratio or 0)
     for status in losing[:MOST_OBJECTIVES]:
         mine = [cause for cause in causes if (cause.slo, cause.group) == (status.slo, status.group)]
-        out.print(_reasons(status, reasons.get((status.slo, status.group), {}), tables.glyphs(out)))
+        mine_by_reason = reasons.get((status.slo, status.group), {})
+        out.print(_reasons(status, mine_by_reason, tables.glyphs(out), now_wall_ns))
         if mine:
             out.print(Padding(_shares(mine, now_wall_ns), (0, 0, 0, 2)))
     if len(losing) > MOST_OBJECTIVES:
         out.print(Text(f"and {len(losing) - MOST_OBJECTIVES} more", style="dim"))
 
 
-def _reasons(status: Status, reasons: Mapping[str, int], g: tables.Glyphs) -> Text:
+def _reasons(status: Status, reasons: Mapping[str, int], g: tables.Glyphs, now_wall_ns: int) -> Text:
     parts = f" {g.dot} ".join(f"{count:,} {tables.clean(reason)}" for reason, count in reasons.items())
-    return Text.assemble(tables.title(status), "  ", (parts, "red"))
+    since = "" if status.born_ns is None else f"  since {tables.clock_time(status.born_ns, now_wall_ns)}"
+    return Text.assemble(tables.title(status), "  ", (parts, "red"), (since, "dim"))
 
 
 def _shares(causes: Sequence[Cause], now_wall_ns: int) -> Table:

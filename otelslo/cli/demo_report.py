@@ -38,7 +38,7 @@ def draw(out: Console, run: Run) -> None:
     out.print(_ledger(run.account))
     out.print(_verdict(run.account, out))
     out.print()
-    out.print(causes.heading("What burned the budgets", "counts are exact; shares are those of the loss log"))
+    out.print(causes.heading("What burned the budgets", causes.BY_REASON))
     causes.burned(out, run.statuses, run.view.bad_reasons(), run.view.causes(), run.view.now_wall_ns)
     out.print()
     g = tables.glyphs(out)

@@ -13,6 +13,7 @@ from otelslo.rowkey import RowKey
 from otelslo.snapshot import Saved
 
 _SLOT_NS = 300 * 10**9
+_KEPT_NS = 35 * 86_400 * 10**9
 
 
 class SavedRows:
@@ -54,7 +55,11 @@ class SavedRows:
         """Totals at a slot's start: of the first boundary kept from there on, else of the last one before it."""
         for close in self._saved.slots(row, slot_ns, self._saved.at_ns + 1):
             return Counts(close.good, close.bad, close.excluded)
-        totals = Counts()
+        totals: Counts | None = None
         for close in self._saved.slots(row, 0, slot_ns):
             totals = Counts(close.good, close.bad, close.excluded)
-        return totals
+        if totals is not None:
+            return totals
+        # A young row without boundaries counted only since the last one; of an old one they are lost with their events.
+        young = self.row_birth_ns(row) > self._saved.at_ns - _KEPT_NS
+        return Counts() if young else self.counts(row)

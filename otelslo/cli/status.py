@@ -73,7 +73,7 @@ def _draw(view: View, found: list[Status]) -> None:
     out.print()
     out.print(tables.objectives(found, out))
     if any(one.counts.bad for one in found):
-        out.print(causes.heading("What burned it", "counts are exact; shares are those of the loss log"))
+        out.print(causes.heading("What burned it", causes.BY_REASON))
         causes.burned(out, found, view.bad_reasons(), view.causes(), view.now_wall_ns)
         out.print()
     traffic = view.traffic()

@@ -8,13 +8,14 @@ closes and losses and offers them again, in the same order and before newer ones
 `needs_full` is true the file lacks history (it is new, was replaced, or the disk failed): offer every close and loss
 that the ring still holds, with `full=True`.
 
-**Losses** are identified by all their fields but the count. Equal ones within one snapshot are added up; across
-snapshots the larger count stays, so a new leader may offer a whole loss log again.
+**Losses** are identified by all their fields but count and trace id. Equal ones within one snapshot are added up;
+across snapshots the larger count stays, so a new leader may offer a whole loss log again.
 
 **Size**, a day: 8.5 KB for each row with events in every slot (288 slots of about 30 bytes), 11 KB for each SLO and
 group (one point per 5 minutes and one per hour, about 35 bytes each), about 200 bytes for each loss. By default slots
-and 5-minute points stay 35 days, hourly points 400 days, at most 100,000 losses and 10,000 journal lines. Expired
-entries go in small batches; the file does not shrink, its space is used again.
+and 5-minute points stay 35 days, or 5 days longer than the longest window (of each row one older slot stays too),
+hourly points 400 days, at most 100,000 losses and 10,000 journal lines. Expired entries go in small batches; the file
+does not shrink, its space is used again.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from otelslo.exporters.sqlite_reader import (
     read_names,
     read_saved,
 )
-from otelslo.exporters.sqlite_retention import FIVE_MINUTES_NS, HOUR_NS, RETENTION_NS, Retention
+from otelslo.exporters.sqlite_retention import FIVE_MINUTES_NS, HOUR_NS, MARGIN_NS, RETENTION_NS, Retention
 from otelslo.exporters.sqlite_schema import (
     SQLITE_ERRORS,
     Damaged,
@@ -77,12 +78,19 @@ class Store(Reader):
     """The writing side, for the leader and for short notes by others. Safe to share between threads.
 
     The file is opened when first needed. A forked child drops the inherited connection and opens its own.
+
+    Args:
+        retention_ns: how long slots, losses and 5-minute points stay; default 35 days.
+        longest_window_ns: the longest window that is counted; slots stay 5 days longer than that, whatever is asked.
     """
 
-    def __init__(self, path: Path, retention_ns: int = RETENTION_NS) -> None:
+    def __init__(self, path: Path, retention_ns: int | None = None, longest_window_ns: int = 0) -> None:
         super().__init__(path)
         self.needs_full = True
-        self._retention = Retention(slots_ns=retention_ns)
+        kept_ns = RETENTION_NS if retention_ns is None else retention_ns
+        if longest_window_ns:
+            kept_ns = max(kept_ns, longest_window_ns + MARGIN_NS)
+        self._retention = Retention(slots_ns=kept_ns)
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._pid = os.getpid()

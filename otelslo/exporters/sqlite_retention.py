@@ -13,6 +13,7 @@ DAY_NS = 86_400 * 10**9
 FIVE_MINUTES_NS = 300 * 10**9
 HOUR_NS = 3_600 * 10**9
 RETENTION_NS = 35 * DAY_NS
+MARGIN_NS = 5 * DAY_NS  # kept beyond the longest window
 HOURLY_RETENTION_NS = 400 * DAY_NS
 LOSS_LIMIT = 100_000
 JOURNAL_LIMIT = 10_000
@@ -43,17 +44,25 @@ class Retention:
         _expire_rings(connection, wall_ns - self.slots_ns)
 
     def _expire_slots(self, connection: sqlite3.Connection, before_wall_ns: int) -> None:
+        """Of a ring in use the newest slot that is too old stays, in each row: it holds the totals that every later
+        window is counted from. A ring that has not committed for so long loses all of them."""
         walk = connection.execute(
-            "SELECT ring, row, wall_offset_ns FROM ring_rows JOIN latest USING (ring) WHERE (ring, row) > (?, ?)"
-            " ORDER BY ring, row LIMIT ?",
+            "SELECT ring, row, wall_offset_ns, at_ns, committed < (SELECT max(committed) FROM latest)"
+            " FROM ring_rows JOIN latest USING (ring) WHERE (ring, row) > (?, ?) ORDER BY ring, row LIMIT ?",
             (*self._row, _WALK),
         ).fetchall()
-        for ring, row, wall_offset_ns in walk:
+        for ring, row, wall_offset_ns, at_ns, another_goes_on in walk:
+            before_ns = before_wall_ns - wall_offset_ns
+            if not (another_goes_on and at_ns < before_ns):
+                (before_ns,) = connection.execute(
+                    "SELECT max(slot_start_ns) FROM slots WHERE ring = ? AND row = ? AND slot_start_ns <= ?",
+                    (ring, row, before_ns),
+                ).fetchone()
             connection.execute(
                 "DELETE FROM slots WHERE ring = :ring AND row = :row AND slot_start_ns IN (SELECT slot_start_ns"
                 " FROM slots WHERE ring = :ring AND row = :row AND slot_start_ns < :before"
                 " ORDER BY slot_start_ns LIMIT :batch)",
-                {"ring": ring, "row": row, "before": before_wall_ns - wall_offset_ns, "batch": _BATCH},
+                {"ring": ring, "row": row, "before": before_ns, "batch": _BATCH},
             )
         self._row = walk[-1][:2] if len(walk) == _WALK else (-1, -1)
 

@@ -88,15 +88,18 @@ def put_slots(connection: sqlite3.Connection, ring: int, closes: tuple[SlotClose
 
 
 def put_losses(connection: sqlite3.Connection, ring: int, snapshot: Snapshot) -> None:
+    # A trace id is entered a moment after its loss: it is no part of what a loss is recognised by.
     totals: Counter[Loss] = Counter()
+    traces: dict[Loss, str] = {}
     for loss in snapshot.losses:
-        totals[replace(loss, count=0)] += loss.count
+        same = replace(loss, count=0, trace_id="")
+        totals[same] += loss.count
+        traces[same] = traces.get(same) or clean(loss.trace_id)
     entries = []
     for loss, count in totals.items():
-        texts = [
-            clean(text) for text in (loss.reason, loss.route, loss.exception, loss.version, loss.trace_id, loss.worker)
-        ]
-        reason, route, exception, version, trace_id, worker = texts
+        texts = [clean(text) for text in (loss.reason, loss.route, loss.exception, loss.version, loss.worker)]
+        reason, route, exception, version, worker = texts
+        trace_id = traces[loss]
         digest = digest_of(loss.row, loss.status, loss.latency_ns, *texts)[:8]
         when = (loss.at_ns, digest, loss.at_ns + snapshot.wall_offset_ns)
         what = (loss.row, reason, count, route, loss.status, exception, version, loss.latency_ns, trace_id, worker)
@@ -104,7 +107,8 @@ def put_losses(connection: sqlite3.Connection, ring: int, snapshot: Snapshot) ->
     connection.executemany(
         "INSERT INTO losses (ring, at_ns, digest, wall_ns, row, reason, count, route, status, exception, version,"
         " latency_ns, trace_id, worker) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (ring, at_ns, digest) DO UPDATE SET count = max(losses.count, excluded.count)",
+        " ON CONFLICT (ring, at_ns, digest) DO UPDATE SET count = max(losses.count, excluded.count),"
+        " trace_id = CASE WHEN losses.trace_id = '' THEN excluded.trace_id ELSE losses.trace_id END",
         entries,
     )
 

@@ -44,9 +44,13 @@ def _pair(block: int, k: int, offset: int, add: int) -> int:
 
 @inner
 def apply(block: int, pairs: int) -> None:
-    for i in range(pairs):
-        pair = block + at.B_REDO_PAIRS + 16 * i
+    # By address and not by number: LLVM 14 and 15 (numba below 0.62) unroll a counted loop here and run past its end
+    # when there is a single pair.
+    pair = block + at.B_REDO_PAIRS
+    end_of_pairs = pair + 16 * pairs
+    while pair < end_of_pairs:
         store(block + load(pair), load(pair + 8))
+        pair += 16
     store(block + at.B_REDO, 0)
 
 
@@ -198,11 +202,38 @@ def record_many(page: int, batch: int) -> int:
     return refused  # type: ignore[no-any-return]
 
 
+@inner
+def _books_inside(base: int, plan: int) -> bool:
+    """Whether the plan of a track names only rows, cells and a histogram that there are."""
+    rows = load(plan + at.PLAN_ROWS)
+    histogram = load(plan + at.PLAN_HISTOGRAM)
+    if rows < 0 or rows > at.MAX_PLAN_ROWS or histogram < -1 or histogram >= load(base + at.M_HISTOGRAMS_USED):
+        return False
+    for i in range(rows):
+        entry = plan + at.PLAN_HEAD + i * at.PLAN_ROW
+        row = load(entry)
+        within = load(entry + 16)
+        beyond = load(entry + 24)
+        if row < 0 or row >= load(base + at.M_ROWS_USED):
+            return False
+        if within < 0 or within >= at.CELLS or beyond < 0 or beyond >= at.CELLS:
+            return False
+    return True
+
+
+@inner
+def _left(block: int, track: int) -> int:
+    """Requests of a track that had begun and not ended."""
+    word = block + at.B_TRACKS + 16 * track
+    return load(word) - load(word + 8)  # type: ignore[no-any-return]
+
+
 def settle(page: int) -> int:
     """Finish what a dead worker left in the page's block; answers the requests booked as crashed.
 
     The caller holds the block's lock and has raised its nonce. Rows are opened first, so that crashes are dated now.
-    BAD_REDO: the record names words outside the block; nothing was replayed.
+    BAD_REDO: the record names words outside the block, and nothing was replayed; or what a crash is booked by names
+    rows that there are not, and no crash was booked.
     """
     block = attached_block(page)
     if block == 0:
@@ -217,11 +248,16 @@ def settle(page: int) -> int:
             return at.BAD_REDO
     if pairs > 0:
         apply(block, pairs)
+    base = load(page + at.P_BASE)
+    tracks = load(base + at.M_TRACKS_USED)
+    for track in range(tracks):
+        if _left(block, track) > 0 and not _books_inside(base, load(page + at.P_TRACKS) + track * at.TRACK_ENTRY):
+            return at.BAD_REDO
     crashed = 0
-    for track in range(load(load(page + at.P_BASE) + at.M_TRACKS_USED)):
-        word = at.B_TRACKS + 16 * track
-        left = load(block + word) - load(block + word + 8)
+    for track in range(tracks):
+        left = _left(block, track)
         if left > 0:
-            commit(page, block, load(page + at.P_TRACKS) + track * at.TRACK_ENTRY, 0, left, word + 8)
+            plan = load(page + at.P_TRACKS) + track * at.TRACK_ENTRY
+            commit(page, block, plan, 0, left, at.B_TRACKS + 16 * track + 8)
             crashed += left
     return crashed

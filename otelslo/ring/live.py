@@ -1,7 +1,8 @@
 """Opens the ring of a state directory: uses the file that is there, or makes one, rebuilt from what SQLite saved.
 
-A file of an earlier boot, a damaged one or one too short for a configured window is set aside, never overwritten and
-never silently replaced by zeros. Where no file can be had the ring lives in this process's memory, and says so.
+A damaged file is set aside, never overwritten and never silently replaced by zeros. A sound one that cannot go on as
+it is (of an earlier boot, too short for a window, full of dead rows) hands over what it holds to a new one, and is kept
+too. Where no file can be had the ring lives in this process's memory, and says so.
 """
 
 from __future__ import annotations
@@ -9,21 +10,21 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otelslo.clock import Clock, SystemClock, boot_id, host_boot_ns
-from otelslo.errors import StateError
+from otelslo.clock import Clock, SystemClock, boot_id, host_boot_ns, is_approximate, same_boot
+from otelslo.errors import OtelsloError, StateError
 from otelslo.kernels import layout as at
-from otelslo.kernels.bounds import WORDS as HISTOGRAM_WORDS
 from otelslo.ring import state
 from otelslo.ring.blocks import Blocks
 from otelslo.ring.directory import Directory
 from otelslo.ring.geometry import Geometry, Header
 from otelslo.ring.locks import FileLock, MakingLock
 from otelslo.ring.memory import Memory
-from otelslo.ring.reader import Reader, check
-from otelslo.ring.salvage import saved_from
+from otelslo.ring.reader import Reader, check, open_reader
+from otelslo.ring.salvage import Keep, forget_oldest, holds_all_of, restore, saved_from, without_dead_rows
 from otelslo.snapshot import Saved
 
 if TYPE_CHECKING:
@@ -113,18 +114,21 @@ def open_ring(
     clock: Clock,
     kernels: Kernels,
     saved: Callable[[], Saved | None] = lambda: None,
+    keep: Keep | None = None,
 ) -> tuple[Ring, list[str]]:
     """The ring of `directory`, and what a person should know about how it was come by.
 
     Args:
         directory: None for a ring in this process's memory.
         saved: asked only if a file must be made.
+        keep: whether the row of a key is still wanted. A ring nearly full, in which nobody lives, is made anew with
+            those rows alone, under an identity of its own; None: no row is ever dropped.
     """
     notices: list[str] = []
     if directory is not None:
         try:
             state.prepare(directory)
-            return _open_file(directory / state.RING_FILE, geometry, clock, kernels, saved, notices), notices
+            return _open_file(directory / state.RING_FILE, geometry, clock, kernels, saved, keep, notices), notices
         except (StateError, OSError) as e:
             notices.append(
                 f"no shared ring: {e}. Each worker now counts in its own memory, budgets are per worker "
@@ -144,17 +148,23 @@ def _open_file(
     clock: Clock,
     kernels: Kernels,
     saved: Callable[[], Saved | None],
+    keep: Keep | None,
     notices: list[str],
 ) -> Ring:
     making = MakingLock(path.parent / state.LOCKS / "ring")
     with making:
-        header = _usable(path, clock, notices)
+        header = _usable(path, notices)
         if header is None:
-            ring = _make(path, geometry, clock, kernels, making, saved(), notices)
+            ring = _made_anew(path, geometry, clock, kernels, making, saved, notices)
+        elif not _of_this_boot(path, header, clock):
+            old = _mapped(path, _continued(path, clock), kernels, making, clock)
+            ring = _carried_over(old, geometry, saved, notices)
         else:
             ring = _mapped(path, header, kernels, making, clock)
-            if header.geometry.reach_ns < geometry.reach_ns:
-                ring = _outgrown(ring, geometry, making, notices)
+        if ring.geometry.reach_ns < geometry.reach_ns:
+            ring = _outgrown(ring, geometry, notices)
+        if keep is not None:
+            ring = _cleared(ring, keep, notices)
         moved = ring.note_wall(clock.wall_ns())
         if moved is not None:
             notices.append(f"the wall clock was stepped by {moved / 1e9:+.3f} s; no event or window moves with it")
@@ -166,24 +176,70 @@ def _mapped(path: Path, header: Header, kernels: Kernels, making: MakingLock, cl
     return Ring(Memory(fd, header.geometry.most_bytes), header, kernels, making, path, clock)
 
 
-def _usable(path: Path, clock: Clock, notices: list[str]) -> Header | None:
-    """The header of the file at `path` if it can be used; otherwise the file, if any, is set aside."""
+def _usable(path: Path, notices: list[str]) -> Header | None:
+    """The header of the file at `path` if it is sound; otherwise the file, if any, is set aside."""
     if not path.exists():
         return None
-    why = "bad"
     try:
-        header = check(path)
-        if header.boot_id != boot_id() and not clock.manual:
-            why = "old"
-            raise StateError("it is of an earlier boot")
-        return header
+        return check(path)
     except StateError as e:
-        target = state.set_aside(path, why)
+        target = state.set_aside(path, "bad")
+        forget_oldest(path, "bad", target)
         notices.append(f"{path.name} was set aside as {target.name}: {e}")
         return None
 
 
-def _outgrown(old: Ring, geometry: Geometry, making: MakingLock, notices: list[str]) -> Ring:
+def _made_anew(
+    path: Path,
+    geometry: Geometry,
+    clock: Clock,
+    kernels: Kernels,
+    making: MakingLock,
+    saved: Callable[[], Saved | None],
+    notices: list[str],
+) -> Ring:
+    """A ring from what SQLite saved; that budgets begin at zero is said wherever there was something before."""
+    traces = (path.parent / state.DATABASE_FILE, path.parent / state.LOCKS / "block-000")
+    was_used = bool(notices) or any(trace.exists() for trace in traces)
+    found = saved()
+    if found is None and was_used:
+        notices.append("nothing was saved to rebuild live.ring from: all budgets begin at zero now")
+    return _make(path, geometry, clock, kernels, making, found, notices)
+
+
+# ── sound files that cannot go on as they are ──────────────────────────────────────────────────────────────────────
+def _of_this_boot(path: Path, header: Header, clock: Clock) -> bool:
+    """A manual clock knows no boots; where a boot is known only by the wall clock, which may be stepped, a worker
+    that lives in the ring is proof."""
+    if clock.manual or same_boot(header.boot_id):
+        return True
+    in_doubt = is_approximate(header.boot_id) or is_approximate(boot_id())
+    return in_doubt and not _nobody_lives(path.parent, header.geometry)
+
+
+def _continued(path: Path, clock: Clock) -> Header:
+    """The header of a ring of an earlier boot, its time going on by the wall clock, never back."""
+    reader = open_reader(path)
+    known_ns = max(reader.header.created_ns, reader.committed_ns, reader.leader_heartbeat_ns)
+    now_ns = max(known_ns, clock.wall_ns() - reader.wall_offset_ns())
+    return replace(reader.header, epoch_ns=now_ns - host_boot_ns())
+
+
+def _carried_over(old: Ring, geometry: Geometry, saved: Callable[[], Saved | None], notices: list[str]) -> Ring:
+    """A ring of this boot with all that one of an earlier boot holds, or what SQLite has if that is more."""
+    old.blocks.settle_dead()
+    held, database = saved_from(old, old.clock.ring_ns()), saved()
+    if database is None:
+        said = "is of an earlier boot and nothing was saved in the history: a new one has all that it held"
+        return _replaced(old, geometry, held, "old", notices, said)
+    if holds_all_of(held, database):
+        said = "is of an earlier boot and no less than the history: a new one has all that it held"
+        return _replaced(old, geometry, held, "old", notices, said)
+    said = "is of an earlier boot and holds less than the history, or another one's counts: the history was taken"
+    return _replaced(old, geometry, database, "old", notices, said, rebuilt=True)
+
+
+def _outgrown(old: Ring, geometry: Geometry, notices: list[str]) -> Ring:
     """A longer ring with all that the old one holds, if no worker is alive; else the old one as it is."""
     assert old.path is not None
     if not _nobody_lives(old.path.parent, old.geometry):
@@ -193,14 +249,77 @@ def _outgrown(old: Ring, geometry: Geometry, making: MakingLock, notices: list[s
             "have been stopped once. Until then that window counts what the ring holds"
         )
         return old
-    old.blocks.settle_dead()
-    saved = saved_from(old.reader, old.clock.ring_ns())
-    target = state.set_aside(old.path, "short")
-    notices.append(
-        f"{old.path.name} was too short for the longest window; a longer one has all that it held, and it was "
-        f"kept as {target.name}"
+    return _or_as_it_is(
+        old,
+        lambda: _replaced(
+            old, geometry, _settled(old), "short", notices, "was too short for the longest window: a longer one has all"
+        ),
+        notices,
     )
-    return _make(old.path, geometry, old.clock, old.kernels, making, saved, [])
+
+
+def _cleared(old: Ring, keep: Keep, notices: list[str]) -> Ring:
+    """The ring without rows that nobody wants, if it is nearly full and no worker is alive; else as it is.
+
+    SQLite knows rows by the ring's identity and their number, which never change: fewer rows are another ring.
+    """
+    assert old.path is not None
+    now_ns = old.clock.ring_ns()
+    if without_dead_rows(old, now_ns, keep) is None or not _nobody_lives(old.path.parent, old.geometry):
+        return old
+    _settled(old)
+    wanted = without_dead_rows(old, old.clock.ring_ns(), keep)
+    if wanted is None:
+        return old
+    dropped = old.reader.rows - len(wanted.row_keys)
+    said = f"was nearly full: a new one has all but {dropped} rows that no objective wants; the history keeps theirs"
+    return _or_as_it_is(
+        old, lambda: _replaced(old, old.geometry, wanted, "full", notices, said, continues=False), notices
+    )
+
+
+def _settled(old: Ring) -> Saved:
+    """All that a ring of this boot holds, once its dead workers are settled; steps of the wall clock are noted first,
+    or the next ring's time would jump by them."""
+    old.note_wall(old.clock.wall_ns())
+    old.blocks.settle_dead()
+    return saved_from(old, old.clock.ring_ns())
+
+
+def _or_as_it_is(old: Ring, make: Callable[[], Ring], notices: list[str]) -> Ring:
+    try:
+        return make()
+    except (OtelsloError, OSError) as e:
+        notices.append(f"live.ring goes on as it is, no new one could be made: {e}")
+        return old
+
+
+def _replaced(
+    old: Ring,
+    geometry: Geometry,
+    saved: Saved,
+    why: str,
+    notices: list[str],
+    said: str,
+    *,
+    continues: bool = True,
+    rebuilt: bool = False,
+) -> Ring:
+    """A new ring with what `saved` holds at the old one's path; the old file is kept, or still there if that fails."""
+    assert old.path is not None
+    path, told = old.path, list[str]()
+    target = state.set_aside(path, why)
+    try:
+        ring = _make(path, geometry, old.clock, old.kernels, old._making, saved, told, continues)
+    except BaseException:
+        os.rename(target, path)
+        if isinstance(old.clock, SystemClock):
+            old.clock.epoch_ns = old.header.epoch_ns
+        raise
+    forget_oldest(path, why, target)
+    notices.append(f"{path.name} {said}. It was kept as {target.name}")
+    notices += told if rebuilt else []
+    return ring
 
 
 def _nobody_lives(directory: Path, geometry: Geometry) -> bool:
@@ -242,11 +361,12 @@ def _make(
     making: MakingLock,
     saved: Saved | None,
     notices: list[str],
+    continues: bool = True,
 ) -> Ring:
     """Build the file under a temporary name and rename it when it is whole; the caller holds the lock."""
     # Workers that still count in a file that somebody removed go on under its identity: the new ring needs its own.
     orphans = saved is not None and not _nobody_lives(path.parent, geometry)
-    header = _new_header(geometry, clock, saved, continues=not orphans)
+    header = _new_header(geometry, clock, saved, continues=continues and not orphans)
     temporary = path.with_name(path.name + ".new")
     fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -255,7 +375,7 @@ def _make(
         _begin(memory, header)
         ring = Ring(memory, header, kernels, making, path, clock)
         if saved is not None:
-            _restore(ring, saved)
+            restore(ring, saved)
             lost = (header.created_ns - saved.at_ns) / 1e9
             notices.append(
                 f"live.ring was rebuilt from what was saved {lost:.1f} s ago: what was counted after that is lost, at "
@@ -270,48 +390,3 @@ def _make(
         temporary.unlink(missing_ok=True)
         raise
     return ring
-
-
-def _restore(ring: Ring, saved: Saved) -> None:
-    """Write saved totals into block 0, which the first worker adopts, and saved boundaries into the coarse slots."""
-    g, words = ring.geometry, ring.memory.words
-    block = ring.directory.extent(g.block_table, 0, g.block_bytes)
-    cells = memoryview(saved.cells).cast("q")
-    buckets = memoryview(saved.buckets).cast("q")
-    for i, (key, birth) in enumerate(zip(saved.row_keys, saved.births_ns, strict=True)):
-        row = ring.directory.row(key, birth)
-        start = (block + g.block_cells + at.ROW_CELLS_BYTES * row) // 8
-        words[start : start + at.CELLS] = cells[at.CELLS * i : at.CELLS * (i + 1)]
-        _restore_boundaries(ring, saved, row)
-        hot = (g.row_hot + at.HOT_ENTRY * row + at.HOT_OPEN) // 8
-        words[hot] = max(words[hot], saved.at_ns // g.fine_ns)
-    for i, key in enumerate(saved.histogram_keys):
-        histogram = ring.directory.histogram(key, ring.header.created_ns)
-        start = (block + g.block_histograms + 8 * HISTOGRAM_WORDS * histogram) // 8
-        words[start : start + HISTOGRAM_WORDS] = buckets[HISTOGRAM_WORDS * i : HISTOGRAM_WORDS * (i + 1)]
-    words[at.M_BLOCKS_USED // 8] = 1
-    words[at.M_COMMITTED_SEQ // 8] = saved.seq
-    words[at.M_COMMITTED_NS // 8] = saved.at_ns
-
-
-def _restore_boundaries(ring: Ring, saved: Saved, row: int) -> None:
-    """Saved boundaries of a row, and one at the slot of the last commit: the newest saved one is its total there."""
-    g = ring.geometry
-    newest = saved.at_ns // g.coarse_ns
-    start = max(0, newest - g.coarse_slots + 1) * g.coarse_ns
-    last = (0, 0, 0)
-    for close in saved.slots(row, start, saved.at_ns + 1):
-        last = (close.good, close.bad, close.excluded)
-        _put_boundary(ring, row, close.slot_start_ns // g.coarse_ns, last)
-    _put_boundary(ring, row, newest, last)
-
-
-def _put_boundary(ring: Ring, row: int, slot: int, totals: tuple[int, int, int]) -> None:
-    g, words = ring.geometry, ring.memory.words
-    extent = words[g.row_table // 8 + row // at.ROWS_PER_EXTENT]
-    place = g.fine_slots + slot % g.coarse_slots
-    first = (extent + place * at.BOUNDARY_STRIDE + (row % at.ROWS_PER_EXTENT) * at.CLASSES * 8) // 8
-    lap = 1 + (slot // g.coarse_slots) % at.LAPS
-    lap = lap - (1 << 16) if lap >= 1 << 15 else lap  # the word is signed
-    for i, total in enumerate(totals):
-        words[first + i] = (lap << at.LAP_SHIFT) | (total & at.COUNT_MASK)

@@ -27,10 +27,15 @@ _MOST_TRIES = 100  # the ring moves on under a reader at most once or twice
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a row counted from a slot boundary until now; `whole` is False where the ring does not reach so far back."""
+    """What a row counted from a slot boundary until now.
+
+    `whole` is False where the ring does not reach so far back; what was counted then begins at `reach_ns` (ring time),
+    or at the row's birth if that is later.
+    """
 
     counts: Counts
     whole: bool
+    reach_ns: int = 0
 
 
 class Reader:
@@ -138,14 +143,14 @@ class Reader:
         slot = start_ns // g.fine_ns
         current = max(now_ns // g.fine_ns, opened)
         fine = current - slot < g.fine_slots - 1 and start_ns >= self.header.fine_from_ns
-        whole = True
+        whole, reach_ns = True, 0
         if not fine:
             slot, opened, born = (n // g.fine_per_coarse for n in (slot, opened, born))
             oldest = current // g.fine_per_coarse - g.coarse_slots + 2
             if slot < oldest and born < oldest:
-                slot, whole = oldest, False
+                slot, whole, reach_ns = oldest, False, oldest * g.coarse_ns
         if slot > opened:
-            return Window(Counts(), whole)
+            return Window(Counts(), whole, reach_ns)
         boundary = (0, 0, 0)
         if slot > born:
             found = self._boundary(row, slot, opened, fine)
@@ -157,7 +162,7 @@ class Reader:
             (now - then) & at.COUNT_MASK
             for now, then in zip((total.good, total.bad, total.excluded), boundary, strict=True)
         )
-        return Window(Counts(good, bad, excluded), whole)
+        return Window(Counts(good, bad, excluded), whole, reach_ns)
 
     def _boundary(self, row: int, slot: int, opened: int, fine: bool) -> tuple[int, int, int] | None:
         """Totals at the first boundary at or after `slot` up to `opened`; None: the ring moved on meanwhile."""
@@ -320,6 +325,8 @@ def check(path: Path) -> Header:
             raise StateError(f"the file says it has {mutable[(word - at.PAGE) // 8]} {name} of {most}")
     _check_extents(path, g, mutable, end)
     _check_names(path, g, mutable)
+    _check_tracks(path, g, mutable)
+    _check_openings(path, g, mutable)
     return header
 
 
@@ -359,6 +366,44 @@ def _check_names(path: Path, g: Geometry, mutable: memoryview) -> None:
             name = words[(first - g.rows + entry * i + key) // 8]
             if name not in starts:
                 raise StateError(f"the file has a name at {name}, where none begins")
+
+
+def _check_tracks(path: Path, g: Geometry, mutable: memoryview) -> None:
+    """What a crash is booked by names rows, cells and histograms that there are: the kernels go by it as it stands."""
+    used = mutable[(at.M_TRACKS_USED - at.PAGE) // 8]
+    with open(path, "rb") as file:
+        file.seek(g.tracks)
+        words = memoryview(file.read(at.TRACK_ENTRY * used)).cast("q")
+        file.seek(at.PAGE)  # again: a live file's newest track may name a row that came after the first look
+        counters = memoryview(file.read(at.PAGE)).cast("q")
+    rows, histograms = (counters[(word - at.PAGE) // 8] for word in (at.M_ROWS_USED, at.M_HISTOGRAMS_USED))
+    for track in range(used):
+        entry = words[track * at.TRACK_ENTRY // 8 :]
+        entries, histogram = entry[at.PLAN_ROWS // 8], entry[at.PLAN_HISTOGRAM // 8]
+        if not 0 <= entries <= at.MAX_PLAN_ROWS or not -1 <= histogram < histograms:
+            raise StateError(f"the file books a crash in {entries} rows and histogram {histogram}")
+        for i in range(entries):
+            start = (at.PLAN_HEAD + at.PLAN_ROW * i) // 8
+            row, _, within, beyond = entry[start : start + at.PLAN_ROW // 8]
+            if not 0 <= row < rows or not 0 <= within < at.CELLS or not 0 <= beyond < at.CELLS:
+                raise StateError(f"the file books a crash in row {row} of {rows}, cells {within} and {beyond}")
+
+
+def _check_openings(path: Path, g: Geometry, mutable: memoryview) -> None:
+    """Slots that lie beyond all time would never be opened again."""
+    with open(path, "rb") as file:
+        for used, first, slot_ns in (
+            (at.M_ROWS_USED, g.row_hot, g.fine_ns),
+            (at.M_HISTOGRAMS_USED, g.histogram_hot, g.snapshot_ns),
+        ):
+            number = mutable[(used - at.PAGE) // 8]
+            file.seek(first)
+            words = memoryview(file.read(at.HOT_ENTRY * number)).cast("q")
+            for i in range(number):
+                start = at.HOT_ENTRY * i // 8
+                opened, born = words[start + at.HOT_OPEN // 8], words[start + at.HOT_BIRTH_SLOT // 8]
+                if not 0 <= born <= opened <= (2**63 - 1) // slot_ns:
+                    raise StateError(f"the file has a row born in slot {born} and open at {opened}")
 
 
 def open_reader(path: Path) -> Reader:

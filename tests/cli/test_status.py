@@ -14,15 +14,15 @@ from click.testing import Result
 
 from otelslo import SLO, Engine, ManualClock
 from otelslo.cli import state
-from otelslo.cli.tables import clean
+from otelslo.cli.tables import clean, clock_time
 from otelslo.ring.reader import check
 
 from .invoke import invoke
 
 SECOND_NS = 1_000_000_000
 FIELDS = {
-    *("slo", "group", "target", "window", "observed_since", "observed_s", "good", "bad", "valid", "excluded"),
-    *("excluded_ratio", "sli", "met", "budget", "burn", "reasons", "alerts"),
+    *("slo", "group", "target", "window", "observed_since", "observed_s", "whole", "good", "bad", "valid"),
+    *("excluded", "excluded_ratio", "sli", "met", "budget", "burn", "reasons_total", "alerts"),
 }
 BUDGET_FIELDS = {
     *("allowed", "spent", "remaining", "remaining_ratio", "allowed_time_s", "remaining_time_s", "exhausts_at"),
@@ -74,7 +74,7 @@ def test_json_has_the_fields_and_the_exact_counts(engine: Engine) -> None:
     assert (answers["target"], answers["window"]) == ("90%", "30d")
     assert set(answers["burn"]) == {"5m", "30m", "1h", "2h", "6h", "1d", "3d"}
     fast = found["fast", None]
-    assert (fast["good"], fast["bad"], fast["reasons"]) == (95, 15, {"slow": 10, "other": 5})
+    assert (fast["good"], fast["bad"], fast["reasons_total"]) == (95, 15, {"slow": 10, "other": 5})
     assert found["never-asked", None]["sli"] is None
 
 
@@ -102,6 +102,20 @@ def test_the_picture_fits_and_says_what_burned(engine: Engine, columns: int) -> 
     for words in ("1 of 2 objectives missed", "80.00%", "target 90%", "80 good", "20 bad", "What burned it", "2.00×"):
         assert words in drawn
     assert "rank" in drawn.split("Traffic")[1]
+
+
+def test_reasons_are_told_from_the_row_s_birth_not_from_the_window_s_start(engine: Engine, clock: ManualClock) -> None:
+    record(engine, "rank", bad=3)
+    clock.advance(s=40 * 86_400)
+    engine.ring.blocks.advance_manual_clock()
+    record(engine, "rank", bad=2)
+    engine.runner.tick()
+    status = next(one for one in state.look(engine.state_dir).statuses() if one.slo == "answers")
+    assert (status.counts.bad, status.reasons_total) == (2, {"other": 5})
+    drawn = run("--state-dir", engine.state_dir).stdout
+    assert "since the time beside it" in drawn
+    born = clock_time(status.born_ns, status.now_ns)
+    assert f"5 other  since {born}" in drawn
 
 
 def test_many_groups_are_a_line_each(engine: Engine) -> None:

@@ -38,6 +38,18 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (directory / "live.ring").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def cut_off(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The same with three requests in flight in a dead worker."""
+    directory = tmp_path_factory.mktemp("cut_off")
+    worker = Worker(directory, ManualClock(START_NS), geometry=TINY)
+    worker.end(worker.begin(), worker.good)
+    for _ in range(3):
+        worker.begin()
+    forget(worker.ring)
+    return (directory / "live.ring").read_bytes()
+
+
 def open_damaged(directory: Path, content: bytes) -> tuple[bool, list[str]]:
     """Whether a file of this content was believed, and what was said; it must be there, set aside, if it was not."""
     path = directory / "live.ring"
@@ -104,6 +116,61 @@ def test_extents_out_of_range(tmp_path: Path, healthy: bytes) -> None:
             assert not believed, f"table {table}, {value}"
 
 
+# What a crash is booked by: word of the first track's entry, and what must not stand there.
+FIRST_ROW = at.PLAN_HEAD
+BAD_PLANS = [
+    *((at.PLAN_ROWS, value) for value in (-1, 65, 2**40, -(2**63))),
+    *((at.PLAN_HISTOGRAM, value) for value in (-2, 1, 2**40)),
+    *((FIRST_ROW, value) for value in (-1, 3, 2**40, -(2**40))),
+    *((FIRST_ROW + 16, value) for value in (-1, 16, 2**40)),
+    *((FIRST_ROW + 24, value) for value in (-1, 16, 2**40)),
+    (FIRST_ROW + 2 * at.PLAN_ROW, 3),
+]
+
+
+@pytest.mark.parametrize(("word", "value"), BAD_PLANS)
+def test_crash_plans_out_of_range(tmp_path: Path, cut_off: bytes, word: int, value: int) -> None:
+    content = bytearray(cut_off)
+    struct.pack_into("<q", content, TINY.tracks + word, value)
+    with pytest.raises(StateError, match="books a crash in"):
+        check(_written(tmp_path / "looked at", content))
+    believed, _ = open_damaged(tmp_path, bytes(content))
+    assert not believed
+
+
+@pytest.mark.parametrize(("word", "value"), BAD_PLANS)
+def test_crash_plans_that_go_bad_later_put_the_block_out_of_use(tmp_path: Path, word: int, value: int) -> None:
+    """After the file was opened and found sound: no crash is booked, nothing outside is touched, others count on."""
+    clock = ManualClock(START_NS)
+    dead, here = Worker(tmp_path, clock, geometry=TINY), Worker(tmp_path, clock, geometry=TINY)
+    dead.end(dead.begin(), dead.good)
+    dead.begin()
+    dead.ring.blocks.detach()
+    here.ring.memory.words[(TINY.tracks + word) // 8] = value
+    (settled,) = here.ring.blocks.settle_dead()
+    assert (settled.damaged, settled.crashed) == (True, 0)
+    assert here.ring.blocks.settle_dead() == []
+    assert here.end(here.begin(), here.good) >= 0
+    assert [here.ring.reader.cells(row)[:3] for row in here.rows] == [[2, 0, 0]] * 3
+
+
+@pytest.mark.parametrize("born_open", [(-1, 5), (5, -1), (6, 5), (2**62, 2**62), (0, 2**63 - 1)])
+@pytest.mark.parametrize("area", ["row_hot", "histogram_hot"])
+def test_slots_beyond_all_time(tmp_path: Path, healthy: bytes, area: str, born_open: tuple[int, int]) -> None:
+    content = bytearray(healthy)
+    born, opened = born_open
+    struct.pack_into("<q", content, getattr(TINY, area) + at.HOT_BIRTH_SLOT, born)
+    struct.pack_into("<q", content, getattr(TINY, area) + at.HOT_OPEN, opened)
+    believed, notices = open_damaged(tmp_path, bytes(content))
+    assert not believed
+    assert f"born in slot {born} and open at {opened}" in notices[0]
+
+
+def _written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
 def test_newer_layout_is_refused(tmp_path: Path, healthy: bytes) -> None:
     content = bytearray(healthy)
     struct.pack_into("<Q", content, at.H_VERSION, at.VERSION + 1)
@@ -117,15 +184,19 @@ def test_newer_layout_is_refused(tmp_path: Path, healthy: bytes) -> None:
 
 
 @pytest.mark.torture
-def test_damage_behind_the_header_kills_and_hangs_nobody(tmp_path: Path, healthy: bytes) -> None:
+@pytest.mark.parametrize("left", ["healthy", "cut_off"])
+def test_damage_behind_the_header_kills_and_hangs_nobody(
+    tmp_path: Path, left: str, request: pytest.FixtureRequest
+) -> None:
     """Bits of the data area flipped: no checksum can see it, so a number may be wrong, but the worker must live."""
-    rng = random.Random(8)
+    rng, sound = random.Random(8), request.getfixturevalue(left)
     for i in range(3000 if FULL else 150):
-        content = bytearray(healthy)
+        content = bytearray(sound)
         for _ in range(rng.choice((1, 1, 8))):
-            content[rng.choice((rng.randrange(at.PAGE, TINY.fixed_bytes), rng.randrange(at.PAGE, len(content))))] ^= (
-                1 << rng.randrange(8)
-            )
+            places = [rng.randrange(at.PAGE, TINY.fixed_bytes), rng.randrange(at.PAGE, len(content))]
+            if left == "cut_off":  # the plan that its requests in flight are booked by
+                places += [TINY.tracks + rng.randrange(at.PLAN_HEAD + 3 * at.PLAN_ROW)] * 2
+            content[rng.choice(places)] ^= 1 << rng.randrange(8)
         directory = tmp_path / str(i)
         directory.mkdir()
         (directory / "live.ring").write_bytes(content)

@@ -173,6 +173,23 @@ def test_another_ring_starts_anew_and_the_last_to_commit_is_loaded(store: Store)
     assert same_totals(store.load(), snapshot(6))
 
 
+def test_a_trace_id_that_comes_later_is_entered_in_its_loss(store: Store) -> None:
+    traced = loss_of(1)
+    bare = replace(traced, trace_id="")
+    store.commit(snapshot(1, losses=(bare,)), 1)
+    store.commit(snapshot(2, losses=(traced,)), 1)
+    assert [found.loss for found in store.losses()] == [traced]
+    store.commit(snapshot(3, losses=(bare, loss_of(2))), 1)
+    store.commit(snapshot(4, losses=(replace(traced, trace_id="u" * 32),)), 1)
+    assert [found.loss for found in store.losses()] == [loss_of(2), traced]
+
+
+def test_equal_losses_of_different_traces_are_added_up(store: Store) -> None:
+    losses = tuple(replace(loss_of(1), trace_id=trace_id) for trace_id in ("", "a" * 32, "b" * 32))
+    store.commit(snapshot(1, losses=losses), 1)
+    assert [found.loss for found in store.losses()] == [replace(losses[1], count=3)]
+
+
 def test_losses_offered_again_are_not_counted_twice(store: Store) -> None:
     equal = (loss_of(1), loss_of(1), loss_of(1, row=1, count=7))
     store.commit(snapshot(1, losses=equal), 1)

@@ -41,8 +41,29 @@ def test_slots_go_with_their_age_a_batch_at_a_time(path: Path, monkeypatch: pyte
     for _ in range(20):
         store.commit(snapshot(31), 1)
     kept = {slot_start_ns for _, slot_start_ns in all_slots(store)}
-    assert kept == {close_of(0, seq).slot_start_ns for seq in range(22, 32)}
+    assert kept == {close_of(0, seq).slot_start_ns for seq in range(21, 32)}
     store.close()
+
+
+def test_the_newest_slot_that_is_too_old_stays_in_each_row(path: Path) -> None:
+    store = Store(path, retention_ns=10 * SLOT_NS)
+    store.open(WALL_START_NS)
+    store.commit(snapshot(1, closes=tuple(close_of(row, seq) for row in range(3) for seq in range(1, row + 2))), 1)
+    for seq in range(100, 110):
+        store.commit(snapshot(seq, closes=()), 1)
+    assert set(all_slots(store)) == {(row, close_of(row, row + 1).slot_start_ns) for row in range(3)}
+    store.close()
+
+
+def test_slots_stay_for_the_longest_window_and_a_margin(path: Path) -> None:
+    for asked, window_ns, kept_ns in (
+        (None, 0, 35 * DAY_NS),
+        (None, 30 * DAY_NS, 35 * DAY_NS),
+        (None, 90 * DAY_NS, 95 * DAY_NS),
+        (90 * DAY_NS, 90 * DAY_NS, 95 * DAY_NS),
+        (400 * DAY_NS, 90 * DAY_NS, 400 * DAY_NS),
+    ):
+        assert Store(path, asked, window_ns)._retention.slots_ns == kept_ns
 
 
 def test_budget_points_go_but_hourly_ones_stay(path: Path) -> None:

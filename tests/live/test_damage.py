@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from otelslo.counts import Counts
+from otelslo.kernels import layout as at
 from otelslo.ring.reader import check
 
 from .history import saved_counts
@@ -138,12 +140,29 @@ def inside(offset: int, size: int) -> Damage:
     return damage
 
 
+def leave_in_flight(path: Path) -> None:
+    """One request of every track in flight in block 0, as a killed worker leaves them."""
+    geometry = check(path).geometry
+    data = bytearray(path.read_bytes())
+    (block,) = struct.unpack_from("<q", data, geometry.block_table)
+    (tracks,) = struct.unpack_from("<q", data, at.M_TRACKS_USED)
+    for word in range(block + at.B_TRACKS, block + at.B_TRACKS + 16 * tracks, 16):
+        (begun,) = struct.unpack_from("<q", data, word)
+        struct.pack_into("<q", data, word, begun + 1)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("in_flight", [False, True])
 @pytest.mark.parametrize(
     "area", ["counters", "tables", "rows", "row_hot", "histograms", "histogram_hot", "tracks", "strings"]
 )
-def test_a_ring_garbled_inside_never_keeps_the_app_from_being_served(tmp_path: Path, past: Past, area: str) -> None:
+def test_a_ring_garbled_inside_never_keeps_the_app_from_being_served(
+    tmp_path: Path, past: Past, area: str, in_flight: bool
+) -> None:
     state_dir = past.copy(tmp_path)
     geometry = check(state_dir / "live.ring").geometry
+    if in_flight:
+        leave_in_flight(state_dir / "live.ring")
     offset = {"counters": 4096, "tables": geometry.block_table}.get(area) or getattr(geometry, area)
     garble(state_dir / "live.ring", inside(offset, 256))
     with Service(tmp_path, 1) as service:
