@@ -34,6 +34,7 @@ from otelslo.objective import Objective
 from otelslo.plans import Entry, Labels, Plans, plan_words
 from otelslo.ring import state
 from otelslo.ring.geometry import Geometry
+from otelslo.rowkey import RowKey
 from otelslo.slo import SLO
 from otelslo.status import Status
 
@@ -163,13 +164,18 @@ class Engine:
             geometry = geometry.reaching(slo.window_ns) if slo.window_ns > geometry.reach_ns else geometry
         self.runner = runner = Runner(self)
         try:
-            self._use(*open_ring(self.state_dir, geometry, self.clock, self.kernels, runner.saved))
+            self._use(*open_ring(self.state_dir, geometry, self.clock, self.kernels, runner.saved, self._is_wanted))
         except OtelsloError as e:  # the disk is full, or every block is taken
             self._use(*open_ring(None, geometry, self.clock, self.kernels))
             self.notices.append(f"no shared ring: {e}. This worker counts in its own memory until it is started again")
         for notice in self.notices:
             log.warning("%s", notice)
         log.info("state directory: %s", self.state_dir if self.ring.path else "none, in memory")
+
+    def _is_wanted(self, row_key: str) -> bool:
+        """Whether a row counts for an objective as it is defined now; asked only when the ring is nearly full."""
+        key = RowKey.parse(row_key)
+        return any((key.slo, key.meaning) == (slo.name, slo.meaning) for slo in self.slos)
 
     def _use(self, ring: Ring, notices: list[str]) -> None:
         self.ring, self.notices = ring, notices

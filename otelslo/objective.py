@@ -116,7 +116,7 @@ class Objective:
 
     def _make_group(self, group: str) -> bool:
         """Its row, another worker's or a new one; False where the host has `max_groups` of them already."""
-        with self._ring._making:  # between looking and making nobody else makes one, so the limit is the host's
+        with self._ring.making:  # between looking and making nobody else makes one, so the limit is the host's
             self.adopt()
             if group not in self.rows:
                 if self._room() <= 0:

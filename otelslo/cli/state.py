@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from otelslo.cli.history import SavedRows
-from otelslo.clock import SystemClock, boot_id
+from otelslo.clock import SystemClock, same_boot
 from otelslo.config import DEFAULT_FILE, ENV_CONFIG, LARGEST_FILE_BYTES
 from otelslo.definition import FIRST_EXCLUDED, Definition
 from otelslo.errors import DefinitionError, StateError
@@ -186,7 +186,7 @@ def look(path: Path) -> View:
         StateError: neither the ring nor the history can be read, or nothing names the objectives; says what to do.
     """
     reader, why = _ring(path / files.RING_FILE)
-    if reader is not None and reader.header.boot_id == boot_id():
+    if reader is not None and same_boot(reader.header.boot_id):
         clock = SystemClock(epoch_ns=reader.header.epoch_ns)
         return View(path, reader, clock.ring_ns(), _definitions(path, None), reader)
     saved = _saved(path, why)
@@ -209,7 +209,7 @@ def _ring(path: Path) -> tuple[Reader | None, str]:
         return None, f"{path.name} cannot be read: {e.strerror}"
     except (StateError, ValueError) as e:
         return None, f"{path.name} cannot be used: {e}"
-    return reader, "" if reader.header.boot_id == boot_id() else f"{path.name} is of an earlier boot"
+    return reader, "" if same_boot(reader.header.boot_id) else f"{path.name} is of an earlier boot"
 
 
 def _saved(path: Path, why: str) -> Saved | None:

@@ -51,7 +51,7 @@ class Ring:
         locks = None if path is None else path.parent / state.LOCKS
         self.blocks = Blocks(memory, header, kernels, self.directory, making, locks, clock)
         self.reader = Reader(memory.words, header)
-        self._making = making
+        self.making = making
 
     @property
     def row_bytes(self) -> int:
@@ -310,7 +310,7 @@ def _replaced(
     path, told = old.path, list[str]()
     target = state.set_aside(path, why)
     try:
-        ring = _make(path, geometry, old.clock, old.kernels, old._making, saved, told, continues)
+        ring = _make(path, geometry, old.clock, old.kernels, old.making, saved, told, continues)
     except BaseException:
         os.rename(target, path)
         if isinstance(old.clock, SystemClock):
