@@ -19,11 +19,12 @@ from otelslo.errors import OtelsloError, StateError
 from otelslo.kernels import layout as at
 from otelslo.ring import state
 from otelslo.ring.blocks import Blocks
+from otelslo.ring.check import check
 from otelslo.ring.directory import Directory
 from otelslo.ring.geometry import Geometry, Header
 from otelslo.ring.locks import FileLock, MakingLock
 from otelslo.ring.memory import Memory
-from otelslo.ring.reader import Reader, check, open_reader
+from otelslo.ring.reader import Reader, open_reader
 from otelslo.ring.salvage import Keep, forget_oldest, holds_all_of, restore, saved_from, without_dead_rows
 from otelslo.snapshot import Saved
 

@@ -15,7 +15,7 @@ from click.testing import Result
 from otelslo import SLO, Engine, ManualClock
 from otelslo.cli import state
 from otelslo.cli.tables import clean, clock_time
-from otelslo.ring.reader import check
+from otelslo.ring.check import check
 
 from .invoke import invoke
 

@@ -19,9 +19,9 @@ from otelslo.counts import Counts
 from otelslo.exporters.sqlite import Reader
 from otelslo.kernels.ring import compile_kernels
 from otelslo.ring import salvage
+from otelslo.ring.check import check
 from otelslo.ring.geometry import Geometry
 from otelslo.ring.live import open_ring
-from otelslo.ring.reader import check
 from otelslo.rowkey import SELF, RowKey
 from otelslo.snapshot import Saved
 

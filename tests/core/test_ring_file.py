@@ -20,8 +20,8 @@ from otelslo.clock import ManualClock
 from otelslo.errors import StateError
 from otelslo.kernels import layout as at
 from otelslo.kernels.ring import compile_kernels
+from otelslo.ring.check import check
 from otelslo.ring.live import open_ring
-from otelslo.ring.reader import check
 
 from .attacks import fork, wait_for
 from .scenario_server import ScenarioServer

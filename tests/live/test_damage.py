@@ -13,7 +13,7 @@ import pytest
 
 from otelslo.counts import Counts
 from otelslo.kernels import layout as at
-from otelslo.ring.reader import check
+from otelslo.ring.check import check
 
 from .history import saved_counts
 from .servers import Service, until

@@ -9,8 +9,8 @@ import pytest
 
 from otelslo import SLO, Engine
 from otelslo.ring import state
+from otelslo.ring.check import check
 from otelslo.ring.locks import FileLock
-from otelslo.ring.reader import check
 
 from .servers import Service, until, warm_state
 from .test_restart import send, watch_of
