@@ -63,6 +63,13 @@ class Served:
             connection.sendall(request(path, method, "Connection: close\r\n" + more))
             return everything(connection)
 
+    def first_answer(self):
+        """Comes once the server is up; a server that died instead says why."""
+        try:
+            return self.ask("/ok")
+        except ConnectionError:
+            pytest.fail(f"the server did not start:\n{self.process.stderr.read().decode()}")
+
 
 def request(path, method="GET", more=""):
     return f"{method} {path} HTTP/1.1\r\nHost: test\r\n{more}\r\n".encode()
@@ -94,7 +101,7 @@ def servers(tmp_path_factory):
     found = {http: started(directory / http, http, on) for http, on in (("httptools", "on"), ("h11", "off"))}
     try:
         for server in found.values():
-            server.first = server.ask("/ok")
+            server.first = server.first_answer()
         yield found
     finally:
         for server in found.values():
@@ -182,7 +189,7 @@ def test_garbage_is_no_request(server):
 
 
 def test_websockets(server):
-    client = pytest.importorskip("websockets.sync.client")
+    client = pytest.importorskip("websockets.sync.client", reason="needs the websockets package")
     with server.counting() as counted:
         with client.connect(f"ws://127.0.0.1:{server.port}/talk") as socket_:
             socket_.send("hello")
