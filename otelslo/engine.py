@@ -24,14 +24,15 @@ from otelslo.calls import Track
 from otelslo.clock import Clock, SystemClock
 from otelslo.counts import Counts
 from otelslo.definition import Definition
-from otelslo.errors import CapacityError, DefinitionError, OtelsloError, StateError
+from otelslo.errors import DefinitionError, OtelsloError
 from otelslo.evaluate import Traffic, statuses, traffic
 from otelslo.event import Event
 from otelslo.faults import Faults
+from otelslo.judging import Judge
 from otelslo.kernels import layout as at
-from otelslo.names import OTHER, Names
+from otelslo.names import Names
 from otelslo.objective import Objective
-from otelslo.plans import Entry, Labels, Plans, plan_words
+from otelslo.plans import Plans
 from otelslo.ring import state
 from otelslo.ring.geometry import Geometry
 from otelslo.rowkey import RowKey
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("otelslo")
 
 _MOST_NEW_ROWS = 20  # per housekeeping, which runs each second
-_MOST_MEMO = 4096
 _RETRY_ATTACH_S = 1.0
 
 
@@ -92,13 +92,11 @@ class Engine:
         self._attach_again_at = 0.0
         self._pid = os.getpid()
         self._memos: list[dict[Any, int]] = []
-        self._judged: dict[Any, int] = {}
         self._plans = Plans()
         self._call_sites: dict[Any, Track] = {}
         self._forget_again = False
         self.definitions: list[Definition] = [slo.as_definition for slo in self.slos]
         self.definitions_json = json.dumps({"slos": [slo.definition() for slo in self.slos]}, sort_keys=True)
-        self.objectives: list[Objective] = []
         self.runner: Runner
         self.notices: list[str] = []
 
@@ -189,25 +187,21 @@ class Engine:
 
     def _bind(self) -> None:
         """Rows for every objective, and what crashes are booked on."""
-        now = self.clock.ring_ns()
         self.own_faults = Faults(self.ring)
-        self.objectives = [Objective(slo, self.ring, self.runner.want) for slo in self.slos]
-        self.dynamic = any(o.slo.dynamic for o in self.objectives)
-        self.needs_host = any((d.match and d.match["host"]) or "host" in d.group_by for d in self.definitions)
         self.names.refused = lambda detail: self.fault("capacity", detail)
-        kinds = sorted({"http"} | {slo.kind for slo in self.slos})
-        self._fallbacks = {kind: self._fallback(kind) for kind in kinds}
-        self._tracks = {rows: self._reserve(rows) for rows in (*self._fallbacks.values(), ())}
-        for kind in kinds:
-            self.track_for(kind, None, "GET", "")
-            self.names.histogram(kind, None, now)
-            self.names.histogram(kind, OTHER, now)
-        self.names.make(now)
-        if self.ring.path is not None:
-            self._write_definitions(self.ring.path.with_name(state.DEFINITIONS_FILE))
+        self.judge = self._judge_of(self.slos)
+        self._write_definitions()
 
-    def _write_definitions(self, path: Path) -> None:
+    def _judge_of(self, slos: tuple[SLO, ...]) -> Judge:
+        judge = Judge(slos, self.ring, self.names, self._plans, self.runner.want, self.fault)
+        self.names.make(self.clock.ring_ns())
+        return judge
+
+    def _write_definitions(self) -> None:
         """For readers without the configuration, `otelslo status` above all; the last worker to start wins."""
+        if self.ring.path is None:
+            return
+        path = self.ring.path.with_name(state.DEFINITIONS_FILE)
         temporary = path.with_name(f"{path.name}.{os.getpid()}")
         try:
             temporary.write_text(self.definitions_json)
@@ -241,85 +235,32 @@ class Engine:
 
     def forget_plans(self) -> None:
         """Have every plan made anew."""
-        self._judged.clear()
+        self.judge.forget()
         for memo in self._memos:
             memo.clear()
 
     def plan_for(self, event: Event) -> int:
-        """The plan of an event, whatever its latency. Never raises: user code that does is a fault of its own.
-
-        Events of equal facts and groups share one; only objectives with user code or header rules look at each event.
-        """
-        if self.dynamic:
-            return self._plans.address(self._judge(event))
-        key = (event.facts, event.host if self.needs_host else "", tuple(event.attributes.items()))
-        found = self._judged.get(key)
-        if found is None:
-            found = self._plans.address(self._judge(event))
-            if len(self._judged) < _MOST_MEMO:
-                self._judged[key] = found
-        return found
-
-    def _judge(self, event: Event) -> tuple[int, ...]:
-        entries = []
-        for objective in self.objectives:
-            if not objective.slo.matches(event.kind, event.route, event.method, event.host):
-                continue
-            try:
-                entry = objective.entry(event)
-            except Exception as e:
-                self.fault("user_code", f"{objective.slo.name}: {type(e).__name__}: {e}; judged without it")
-                entry = objective.plain_entry(event)
-            if entry is not None:
-                entries.append(entry)
-        if len(entries) > at.MAX_PLAN_ROWS:
-            self.fault("capacity", f"an event belongs to {len(entries)} objectives, {at.MAX_PLAN_ROWS} were counted")
-            del entries[at.MAX_PLAN_ROWS :]
-        labels = Labels(
-            route=self.names.string(event.route or ""),
-            status=event.status or 0,
-            exception=self.names.string(event.exception or ""),
-            version=self.names.string(event.attributes.get("version", "")),
-        )
-        histogram = -1 if event.latency_ns is None else self.names.histogram_of(event.kind, event.route)
-        return plan_words(entries, histogram, labels)
+        """The plan of an event, whatever its latency. Never raises."""
+        return self.judge.plan_for(event)
 
     def track_for(self, kind: str, route: str | None, method: str, host: str) -> int:
-        """The track of requests like this: which objectives a crash would be booked on. One per set of objectives."""
-        rows = tuple(
-            i for i, objective in enumerate(self.objectives) if objective.slo.matches(kind, route, method, host)
-        )[: at.MAX_PLAN_ROWS]
-        found = self._tracks.get(rows)
-        if found is None:
-            try:
-                found = self._make_track(rows)
-            except (CapacityError, StateError) as e:
-                instead = self._fallbacks[kind]
-                found, own = self._tracks[instead], len(set(rows) & set(instead))
-                told = f"requests like {kind} {route!r} are booked on {len(instead)} objectives of all {kind}"
-                self.fault("capacity", f"{e}; in a crash {told}, {own} of their own {len(rows)} among them")
-            self._tracks[rows] = found
-        return found
+        """The track of requests like this: which objectives a crash would be booked on."""
+        return self.judge.track_for(kind, route, method, host)
 
-    def _make_track(self, rows: tuple[int, ...]) -> int:
-        entries: list[Entry] = [self.objectives[i].crash_entry() for i in rows]
-        words = plan_words(entries, -1, Labels())
-        key = json.dumps([list(entry) for entry in entries], separators=(",", ":"))
-        return self.ring.directory.track(key, words)
+    @property
+    def objectives(self) -> list[Objective]:
+        """Those in force; known once the engine has been started."""
+        return self.judge.objectives
 
-    def _fallback(self, kind: str) -> tuple[int, ...]:
-        """The objectives that a crash is booked on where a request can have no track of its own: those of all routes,
-        then the others, as many as fit."""
-        mine = [i for i, objective in enumerate(self.objectives) if objective.slo.kind == kind]
-        mine.sort(key=lambda i: bool((self.definitions[i].match or {}).get("route")))
-        return tuple(sorted(mine[: at.MAX_PLAN_ROWS]))
+    @property
+    def dynamic(self) -> bool:
+        """Whether an objective must see each event itself."""
+        return self.judge.dynamic
 
-    def _reserve(self, rows: tuple[int, ...]) -> int:
-        try:
-            return self._make_track(rows)
-        except (CapacityError, StateError) as e:
-            self.fault("capacity", f"{e}; a crash of some requests is booked on the objectives of others")
-            return 0
+    @property
+    def needs_host(self) -> bool:
+        """Whether an objective asks for the host."""
+        return self.judge.needs_host
 
     def fault(self, reason: str, detail: str) -> None:
         """Count a fault of our own, and log its first occurrence. Never raises."""
@@ -446,12 +387,7 @@ class Engine:
     def housekeeping(self) -> None:
         """Adopt the groups that other workers made; make rows of new groups, histograms of new routes, strings."""
         changed = self.names.make(self.clock.ring_ns())
-        left = _MOST_NEW_ROWS
-        for objective in self.objectives:
-            adopted = objective.adopt()
-            made = objective.make_groups(left)
-            left -= made
-            changed = changed or adopted or made > 0
+        changed = self.judge.keep_groups(_MOST_NEW_ROWS) or changed
         if changed or self._forget_again:
             self.forget_plans()
         # A request may have judged by the old rows and be about to remember it: forget once more, a tick later.

@@ -22,10 +22,7 @@ ENGINE = (
     | DECIDERS
     | RING
     | {"latencies", "evaluate", "names", "objective", "plans", "config"}
-    | {
-        "calls",
-        "faults",
-    }
+    | {"calls", "faults", "judging"}
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
@@ -54,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plans": VALUES | {"kernels"},
     "objective": DEFINITIONS | RING | {"plans"},
     "config": DEFINITIONS,
+    "judging": DEFINITIONS | RING | {"names", "objective", "plans"},
     "exporters": VALUES | {"exporters"},
     "calls": {"event"},
     "faults": RING | {"plans"},

@@ -1,0 +1,157 @@
+"""What an event writes, by the objectives in force: its plan, and the track that a crash of its kind is booked on.
+
+One `Judge` is one set of objectives bound to the rows of one ring; a new configuration is a new judge, made ready
+beside the old one and put in its place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from otelslo.definition import Definition
+from otelslo.errors import CapacityError, StateError
+from otelslo.event import Event
+from otelslo.kernels import layout as at
+from otelslo.names import OTHER, Names
+from otelslo.objective import Objective
+from otelslo.plans import Entry, Labels, Plans, plan_words
+from otelslo.slo import SLO
+
+if TYPE_CHECKING:
+    from otelslo.ring.live import Ring
+
+_MOST_MEMO = 4096
+
+
+class Judge:
+    """The objectives of one configuration, with their rows, plans and tracks.
+
+    Args:
+        fault: counts a fault of ours (reason, detail); never raises.
+        wanted: told that rows or names are to be made; must be quick.
+
+    Raises:
+        CapacityError, StateError: the ring has no room for a row of these objectives.
+    """
+
+    def __init__(
+        self,
+        slos: Sequence[SLO],
+        ring: Ring,
+        names: Names,
+        plans: Plans,
+        wanted: Callable[[], None],
+        fault: Callable[[str, str], None],
+    ) -> None:
+        self.objectives = [Objective(slo, ring, wanted) for slo in slos]
+        self.definitions: list[Definition] = [slo.as_definition for slo in slos]
+        self.dynamic = any(slo.dynamic for slo in slos)
+        self.needs_host = any((d.match and d.match["host"]) or "host" in d.group_by for d in self.definitions)
+        self._ring = ring
+        self._names = names
+        self._plans = plans
+        self._fault = fault
+        self._judged: dict[Any, int] = {}
+        kinds = sorted({"http"} | {slo.kind for slo in slos})
+        self._fallbacks = {kind: self._fallback(kind) for kind in kinds}
+        self._tracks = {rows: self._reserve(rows) for rows in (*self._fallbacks.values(), ())}
+        now = ring.clock.ring_ns()
+        for kind in kinds:
+            self.track_for(kind, None, "GET", "")
+            names.histogram(kind, None, now)
+            names.histogram(kind, OTHER, now)
+
+    # ── plans ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    def forget(self) -> None:
+        """Have every plan made anew: there are new rows or strings."""
+        self._judged.clear()
+
+    def plan_for(self, event: Event) -> int:
+        """The plan of an event, whatever its latency. Never raises: user code that does is a fault of its own.
+
+        Events of equal facts and groups share one; only objectives with user code or header rules look at each event.
+        """
+        if self.dynamic:
+            return self._plans.address(self._judge(event))
+        key = (event.facts, event.host if self.needs_host else "", tuple(event.attributes.items()))
+        found = self._judged.get(key)
+        if found is None:
+            found = self._plans.address(self._judge(event))
+            if len(self._judged) < _MOST_MEMO:
+                self._judged[key] = found
+        return found
+
+    def _judge(self, event: Event) -> tuple[int, ...]:
+        entries = []
+        for objective in self.objectives:
+            if not objective.slo.matches(event.kind, event.route, event.method, event.host):
+                continue
+            try:
+                entry = objective.entry(event)
+            except Exception as e:
+                self._fault("user_code", f"{objective.slo.name}: {type(e).__name__}: {e}; judged without it")
+                entry = objective.plain_entry(event)
+            if entry is not None:
+                entries.append(entry)
+        if len(entries) > at.MAX_PLAN_ROWS:
+            self._fault("capacity", f"an event belongs to {len(entries)} objectives, {at.MAX_PLAN_ROWS} were counted")
+            del entries[at.MAX_PLAN_ROWS :]
+        labels = Labels(
+            route=self._names.string(event.route or ""),
+            status=event.status or 0,
+            exception=self._names.string(event.exception or ""),
+            version=self._names.string(event.attributes.get("version", "")),
+        )
+        histogram = -1 if event.latency_ns is None else self._names.histogram_of(event.kind, event.route)
+        return plan_words(entries, histogram, labels)
+
+    # ── tracks ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    def track_for(self, kind: str, route: str | None, method: str, host: str) -> int:
+        """The track of requests like this: which objectives a crash would be booked on. One per set of objectives."""
+        rows = tuple(
+            i for i, objective in enumerate(self.objectives) if objective.slo.matches(kind, route, method, host)
+        )[: at.MAX_PLAN_ROWS]
+        found = self._tracks.get(rows)
+        if found is None:
+            try:
+                found = self._make_track(rows)
+            except (CapacityError, StateError) as e:
+                instead = self._fallbacks.get(kind, ())
+                found, own = self._tracks[instead], len(set(rows) & set(instead))
+                told = f"requests like {kind} {route!r} are booked on {len(instead)} objectives of all {kind}"
+                self._fault("capacity", f"{e}; in a crash {told}, {own} of their own {len(rows)} among them")
+            self._tracks[rows] = found
+        return found
+
+    def _make_track(self, rows: tuple[int, ...]) -> int:
+        entries: list[Entry] = [self.objectives[i].crash_entry() for i in rows]
+        words = plan_words(entries, -1, Labels())
+        key = json.dumps([list(entry) for entry in entries], separators=(",", ":"))
+        return self._ring.directory.track(key, words)
+
+    def _fallback(self, kind: str) -> tuple[int, ...]:
+        """The objectives that a crash is booked on where a request can have no track of its own: those of all routes,
+        then the others, as many as fit."""
+        mine = [i for i, objective in enumerate(self.objectives) if objective.slo.kind == kind]
+        mine.sort(key=lambda i: bool((self.definitions[i].match or {}).get("route")))
+        return tuple(sorted(mine[: at.MAX_PLAN_ROWS]))
+
+    def _reserve(self, rows: tuple[int, ...]) -> int:
+        try:
+            return self._make_track(rows)
+        except (CapacityError, StateError) as e:
+            self._fault("capacity", f"{e}; a crash of some requests is booked on the objectives of others")
+            return 0
+
+    # ── off the request path ───────────────────────────────────────────────────────────────────────────────────────
+    def keep_groups(self, most: int) -> bool:
+        """Adopt the groups that other workers made, and give up to `most` new ones a row; whether any came."""
+        changed = False
+        for objective in self.objectives:
+            adopted = objective.adopt()
+            made = objective.make_groups(most)
+            most -= made
+            changed = changed or adopted or made > 0
+        return changed
