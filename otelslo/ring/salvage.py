@@ -68,7 +68,8 @@ def holds_all_of(ring: Saved, database: Saved) -> bool:
 def without_dead_rows(ring: Ring, now_ns: int, keep: Keep) -> Saved | None:
     """What a ring nearly full hands over once dead rows and idle histograms are left out; None if that frees little.
 
-    Tracks and strings are made anew by whoever still needs them.
+    Tracks and strings are made anew by whoever still needs them. A lack of histograms alone is no reason: a night
+    without traffic would cost a ring its identity.
     """
     reader, g = ring.reader, ring.geometry
     rows = [row for row in range(reader.rows) if _is_wanted(reader.row_key(row), keep)]
@@ -77,7 +78,6 @@ def without_dead_rows(ring: Ring, now_ns: int, keep: Keep) -> Saved | None:
     words = ring.memory.words
     uses = (
         (reader.rows, len(rows), g.max_rows),
-        (reader.histograms, len(histograms), g.max_histograms),
         (words[at.M_TRACKS_USED // 8], _tracks_over(ring, set(rows)), g.max_tracks),
         (words[at.M_STRINGS_END // 8], sum(16 + len(name.encode(errors="replace")) for name in names), g.strings_bytes),
     )

@@ -453,9 +453,9 @@ def test_our_own_faults_are_always_wanted(tmp_path: Path) -> None:
     assert [ring.reader.row_name(row).slo for row in range(ring.reader.rows)] == [SELF]
 
 
-def test_strings_tracks_and_histograms_are_given_back_too(tmp_path: Path) -> None:
+def test_strings_and_tracks_are_given_back_too(tmp_path: Path) -> None:
     clock = ManualClock(START_NS)
-    for number, use in enumerate((_use_strings, _use_tracks, _use_histograms)):
+    for number, use in enumerate((_use_strings, _use_tracks)):
         directory = tmp_path / str(number)
         worker = fill(directory, clock, 3, 2)
         use(worker)
@@ -476,9 +476,15 @@ def _use_tracks(worker: Worker) -> None:
         worker.ring.directory.track(f"track {number}", [1, -1, 0, 0, 0, 0, dead, 0, 0, 0])
 
 
-def _use_histograms(worker: Worker) -> None:
-    for number in range(ROOMY.max_histograms - 1):
+def test_idle_histograms_do_not_cost_a_ring_its_identity(tmp_path: Path) -> None:
+    clock = ManualClock(START_NS)
+    worker = fill(tmp_path, clock, 3, 0)
+    for number in range(ROOMY.max_histograms - worker.ring.reader.histograms):
         worker.ring.directory.histogram(f"call {number}", START_NS)
+    clock.advance(s=86_400)
+    worker.ring.blocks.detach()
+    ring, notices = open_ring(tmp_path, ROOMY, clock, compile_kernels(), keep=keep)
+    assert (ring.header.ring_id, notices) == (worker.ring.header.ring_id, [])
 
 
 def test_a_ring_that_goes_on_with_fewer_rows_has_its_own_history(tmp_path: Path) -> None:
