@@ -10,13 +10,13 @@ import traceback
 from collections.abc import Callable
 from types import ModuleType
 
-from . import core, leader, middleware, record, report, scaling, server, startup
+from . import core, export, leader, middleware, record, report, scaling, server, startup, track, wsgi
 from .harness import FULL, QUICK, Plan, Unavailable
 from .results import Results
 
 GROUPS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
-    for module in (record, middleware, scaling, core, startup, leader, server)
+    for module in (record, middleware, wsgi, track, scaling, core, startup, leader, export, server)
 }
 
 

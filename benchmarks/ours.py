@@ -64,6 +64,20 @@ def wrapped(app: Any, engine: Any) -> Any:
     return SLOMiddleware(app, engine=engine)
 
 
+def wrapped_wsgi(app: Any, engine: Any) -> Any:
+    """The app behind our WSGI middleware."""
+    from otelslo.wsgi import SLOMiddleware
+
+    return SLOMiddleware(app, engine=engine)
+
+
+def track(engine: Any) -> Any:
+    """A decorator and context manager for calls."""
+    import otelslo
+
+    return otelslo.track("recommender", engine=engine)
+
+
 def begin_end_names(engine: Any, track: Any) -> dict[str, Any]:
     """What BEGIN_END needs: the two compiled calls that an edge makes for each request."""
     return {"it": engine.kernels, "page": engine.page, "number": track.index, "plan": track.plans["good"]}
@@ -76,3 +90,38 @@ def manual_clock() -> Any:
     except ImportError as error:
         raise Unavailable(f"no otelslo.clock.ManualClock to fill 30 days with: {error}") from error
     return ManualClock()
+
+
+def report(rows: int) -> Any:
+    """What the leader hands out for one SLO of so many groups, each with its ratios, and a latency histogram for every
+    tenth of them; all numbers are made up."""
+    import struct
+
+    from otelslo import SLO
+    from otelslo.counts import Counts
+    from otelslo.report import Report
+    from otelslo.rowkey import RowKey
+    from otelslo.snapshot import Snapshot
+    from otelslo.status import assess
+
+    slo = SLO("checkout-availability", target="99.9%", window=WINDOW, group_by=["route"], max_groups=10_000)
+    now_ns, definition = 1_700_000_000 * 10**9, slo.as_definition
+    groups = [f"route=/shops/{{shop}}/orders/{number}" for number in range(rows)]
+    counts = Counts(good=999_000 + rows, bad=77, excluded=5)
+    decided = [assess(definition, group, lambda _: counts, {}, now_ns - WINDOW_NS, now_ns) for group in groups]
+    routes = [group.removeprefix("route=") for group in groups[::10]]
+    snapshot = Snapshot(
+        ring_id="0" * 32,
+        at_ns=now_ns,
+        wall_offset_ns=0,
+        row_keys=tuple(RowKey(slo.name, slo.meaning, group, slo.reason_cells).text() for group in groups),
+        births_ns=(now_ns - WINDOW_NS,) * rows,
+        cells=struct.pack("<16q", *range(10**6, 10**6 + 16)) * rows,
+        histogram_keys=tuple(f"http {route}" for route in routes),
+        buckets=struct.pack("<256q", *[10**9, 0, *[0] * 80, *range(1000, 1080), *[0] * 94]) * len(routes),
+        closes=(),
+        losses=(),
+        config="{}",
+        seq=1,
+    )
+    return Report(snapshot, tuple(decided), (definition,))

@@ -20,6 +20,8 @@ PACKAGES = (
     "numpy",
     "opentelemetry-sdk",
     "opentelemetry-instrumentation-asgi",
+    "opentelemetry-instrumentation-wsgi",
+    "flask",
     "prometheus_client",
     "starlette_exporter",
     "starlette",

@@ -10,10 +10,15 @@ TARGETS: dict[str, float] = {
     "middleware_vs_otel_asgi": 1 / 50,
     "middleware_vs_starlette_exporter": 1 / 15,
     "middleware_vs_bare_wrapper": 3,
+    "wsgi_vs_otel_wsgi": 1 / 30,
     # the unit is the name's last part
     "record_many_ns": 10,
     "count_30d_us": 5,
     "row_bytes": 400_000,
     "latency_row_bytes": 2_000_000,
     "leader_cpu_percent": 0.5,
+    "track_function_added_ns": 1_000,
+    "track_coroutine_added_ns": 1_500,
+    "track_generator_item_added_ns": 300,
+    "track_async_generator_item_added_ns": 300,
 }

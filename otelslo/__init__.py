@@ -3,6 +3,9 @@
     from otelslo.asgi import SLOMiddleware
     app.add_middleware(SLOMiddleware)
 
+    @otelslo.track("recommender")
+    def recommend(user): ...
+
 Importing this package compiles nothing and loads no numba; starting an `Engine` does.
 """
 
@@ -16,11 +19,13 @@ if not sys.platform.startswith(("linux", "darwin")):
 from otelslo._version import VERSION as __version__
 from otelslo.clock import ManualClock
 from otelslo.counts import Counts
+from otelslo.decorators import track
 from otelslo.engine import Engine
 from otelslo.errors import CapacityError, DefinitionError, OtelsloError, StateError
 from otelslo.event import Event
 from otelslo.slo import SLO
 from otelslo.status import Status
+from otelslo.words import current
 
 __all__ = [
     "SLO",
@@ -34,4 +39,6 @@ __all__ = [
     "StateError",
     "Status",
     "__version__",
+    "current",
+    "track",
 ]

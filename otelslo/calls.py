@@ -1,38 +1,168 @@
-"""Call sites: what is counted without being a request, by name, with a plan at hand for each outcome."""
+"""Call sites: what is counted by name, call by call, with a plan at hand for each usual ending.
+
+A `Track` is the site, a `Call` one event of it, in flight from `open` to `close`:
+
+    call = engine.track("rerank").open()
+    try: ...
+    except BaseException as error: call.close(error); raise
+    call.close()
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextvars import Token
+from typing import TYPE_CHECKING, Any
 
-from otelslo.event import Event
+from otelslo.clock import duration_ns
+from otelslo.errors import DefinitionError, nearest, shown
+from otelslo.event import EVENT_KINDS, Ending, Event
+from otelslo.words import Words, here, leave
+
+if TYPE_CHECKING:
+    from otelslo.engine import Engine
+
+Header = Callable[[str], str | None]
+# begin, end, page and the track's number: one tuple, so that a call ends in the ring in which it was begun.
+Place = tuple[Callable[..., int], Callable[..., int], int, int]
+
+_MOST_PLANS = 1000
+_MOST_SITES = 4096
+_MOST_NEW_ROWS = 20
+# How asyncio, trio, gevent and the language itself tell a call that its caller no longer waits.
+_CALLER_LEFT = frozenset({"CancelledError", "Cancelled", "GeneratorExit", "GreenletExit", "Timeout"})
+
+
+class Call(Words):
+    """One event of a track, in flight until it is closed. Nothing here raises."""
+
+    token = 0  # what `begin` answered; 0 when not begun, and once closed
+    track: Track | None = None
+    _place: Place
+    _entered: Token[Words] | None = None
+
+    def enter(self) -> Call:
+        """Have `otelslo.current()` give this call, in this thread or task, until it is closed."""
+        self._entered = here.set(self)
+        return self
+
+    def close(
+        self,
+        error: BaseException | None = None,
+        *,
+        ending: Ending | None = None,
+        status: int | None = None,
+        header: Header | None = None,
+    ) -> None:
+        """Count it; again is harmless, from another thread too.
+
+        Args:
+            error: what was raised, see `ending_by`.
+            ending: how it ended, where the caller knows better.
+            status: the HTTP status of a call of kind "http".
+            header: gives a request header by its name in lower case, for rules on headers.
+        """
+        track = self.track
+        try:
+            entered, self._entered = self._entered, None
+            if entered is not None:
+                leave(entered)
+            token = vars(self).pop("token", 0)  # one step: two threads may close the same call
+            if token != 0 and track is not None:
+                track.end(self, self._place, token, error, ending, status, header)
+        except Exception as e:
+            if track is not None:
+                track.fault("internal", f"a call could not be closed: {type(e).__name__}: {e}")
+
+
+class Stream(Call):
+    """The call of an async generator. One that its event loop forgets unfinished is closed when it is collected."""
+
+    def __del__(self) -> None:
+        self.close(ending=Ending.CLIENT_CANCEL)
 
 
 class Track:
-    """A named call site, made by `Engine.track`: its plans by outcome.
+    """A call site, made by `Engine.track` or `Engine.call_site`."""
 
-    Args:
-        index: the track's number in the ring.
-        plan_for: makes the plan of an event.
-        memo: has a dict of plans forgotten when they no longer hold.
-    """
+    __slots__ = ("attributes", "engine", "judged_each", "kind", "method", "nothing", "place", "plans", "route")
 
-    __slots__ = ("attributes", "index", "name", "plans")
+    place: Place
+    judged_each: bool  # user code looks at every event: no plan is remembered
+    nothing: int  # the plan of no objective and no histogram
 
     def __init__(
-        self,
-        name: str,
-        index: int,
-        attributes: Mapping[str, str],
-        plan_for: Callable[[Event], int],
-        memo: Callable[[dict[Any, int]], dict[Any, int]],
+        self, engine: Engine, kind: str, route: str | None, method: str, attributes: Mapping[str, str]
     ) -> None:
-        self.name = name
-        self.index = index
+        self.engine = engine
+        self.kind = kind
+        self.route = route
+        self.method = method
         self.attributes = attributes
-        self.plans: dict[str | None, int] = memo(_Plans(self, plan_for))
+        self.plans: dict[Any, int] = _Plans(self)
+        self.bind()
 
-    def event(self, outcome: str | None) -> Event:
+    @property
+    def index(self) -> int:
+        """The track's number in the ring."""
+        return self.place[3]
+
+    def bind(self) -> None:
+        """Belong to the engine's ring and objectives as they are now."""
+        engine = self.engine
+        index = engine.track_for(self.kind, self.route, self.method, "")
+        self.judged_each = engine.dynamic
+        self.nothing = engine.plan_for(Event(""))
+        self.plans.clear()
+        self.place = (engine.kernels.begin, engine.kernels.end, engine.page, index)
+
+    def open(self, call: Call | None = None) -> Call:
+        """A call that begins now: a new one, or `call`. Never raises: one that cannot be begun is a fault of ours."""
+        if call is None:
+            call = Call()
+        try:
+            call.track = self
+            call._place = begin, _, page, index = self.place
+            call.token = begin(page, index) or self.begin_again()
+        except Exception as e:
+            self.fault("internal", f"a call could not be begun: {type(e).__name__}: {e}")
+        return call
+
+    def begin_again(self) -> int:
+        """The token of a call after a fork, or when our block was taken away: attach. 0: this call is not counted."""
+        begin, _, page, index = self.place
+        token = begin(page, index) if self.engine.attach() else 0
+        if token == 0:
+            self.fault("not_attached", "a call was not counted")
+        return token
+
+    def end(
+        self,
+        words: Words,
+        place: Place,
+        token: int,
+        error: BaseException | None = None,
+        ending: Ending | None = None,
+        status: int | None = None,
+        header: Header | None = None,
+    ) -> None:
+        """Commit the call that `place` and `token` began. Never raises; see `Call.close`."""
+        try:
+            if error is None and ending is None and status is None and not words.spoken and not self.judged_each:
+                plan = self.plans[None]
+            else:
+                plan = self._plan(words, token, error, ending, status, header)
+        except Exception as e:
+            plan = self.nothing
+            self.fault("internal", f"a call could not be judged: {type(e).__name__}: {e}")
+        try:
+            if code := place[1](place[2], place[3], token, plan):
+                self.after(code, header)
+        except Exception as e:
+            self.fault("internal", f"a call could not be ended: {type(e).__name__}: {e}")
+
+    # ── how it ended ───────────────────────────────────────────────────────────────────────────────────────────────
+    def event(self, outcome: str | None, latency_ns: int = 0) -> Event:
         """A complete call with this outcome: "good", "bad", "excluded", a bad reason, or None: nothing was said."""
         verdict = None
         if outcome == "bad":
@@ -41,17 +171,145 @@ class Track:
             verdict = (outcome, "good" if outcome == "good" else "other")
         elif outcome is not None:
             verdict = ("bad", outcome)
-        return Event("call", route=self.name, latency_ns=0, attributes=self.attributes, verdict=verdict)
+        return Event(
+            self.kind,
+            route=self.route,
+            method=self.method,
+            latency_ns=max(0, latency_ns),
+            attributes=self.attributes,
+            verdict=verdict,
+        )
+
+    def _plan(
+        self,
+        words: Words,
+        token: int,
+        error: BaseException | None,
+        ending: Ending | None,
+        status: int | None,
+        header: Header | None,
+    ) -> int:
+        """The plan of an ending; remembered where nothing but the ending decides."""
+        ending = ending_by(error) if ending is None else ending
+        if words.is_shed and (
+            status in (429, 503) or (status is None and ending in (Ending.COMPLETE, Ending.EXCEPTION))
+        ):
+            ending = Ending.SHED
+        exception = None if error is None or ending is not Ending.EXCEPTION else type(error).__name__
+        key = (ending, status, exception)
+        plain = not words.spoken and not self.judged_each
+        found = self.plans.get(key) if plain else None
+        if found is None:
+            found = self.engine.plan_for(self._ended(words, token, key, header))
+            if plain and len(self.plans) < _MOST_PLANS:
+                self.plans[key] = found
+        return found
+
+    def _ended(
+        self, words: Words, token: int, how: tuple[Ending, int | None, str | None], header: Header | None
+    ) -> Event:
+        ending, status, exception = how
+        clock = self.engine.clock
+        now_ns = clock.ring_ns() if clock.manual else duration_ns()
+        told: dict[str, Any] = {} if header is None else {"header": header}
+        return Event(
+            self.kind,
+            ending=ending,
+            route=self.route,
+            method=self.method,
+            status=status,
+            exception=exception,
+            latency_ns=max(0, now_ns - token),
+            attributes={**self.attributes, **words.attributes} if words.attributes else self.attributes,
+            verdict=words.verdict,
+            **told,
+        )
+
+    def after(self, code: int, header: Header | None = None) -> None:
+        """Off the usual path: a refused end is a fault of ours, a bad event gets its trace id."""
+        if code < 0:
+            # The block was taken away or the process forked in between: the call is booked as crashed there.
+            self.fault("not_attached", "a call's end was not counted; it will be booked as crashed")
+        elif header is not None:
+            from otelslo.exchange import trace_of  # loads asyncio, which a call without headers does not need
+
+            if trace := trace_of(header("traceparent") or ""):
+                self.engine.trace_loss(code, trace)
+
+    def fault(self, reason: str, detail: str) -> None:
+        """Count a fault of our own. Never raises."""
+        try:
+            self.engine.fault(reason, detail)
+        except Exception:
+            return  # there is nobody left to tell
 
 
-class _Plans(dict["str | None", int]):
-    """Plans of one call site by outcome; a missing one is made."""
+class _Plans(dict[Any, int]):
+    """Plans of one call site by outcome, or by ending; that of an outcome is made when it is missing."""
 
-    def __init__(self, track: Track, plan_for: Callable[[Event], int]) -> None:
+    def __init__(self, track: Track) -> None:
         super().__init__()
         self._track = track
-        self._plan_for = plan_for
 
     def __missing__(self, outcome: str | None) -> int:
-        plan = self[outcome] = self._plan_for(self._track.event(outcome))
+        plan = self._track.engine.plan_for(self._track.event(outcome))
+        if len(self) < _MOST_PLANS:
+            self[outcome] = plan
         return plan
+
+
+class CallSites:
+    """The tracks of one engine by what they are called, bound anew whenever its ring or objectives are others."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._tracks: dict[Any, Track] = {}
+
+    def find(self, kind: str, route: str | None, method: str, attributes: Mapping[str, str]) -> Track:
+        """See `Engine.call_site`."""
+        key = (kind, route, method, *sorted(attributes.items()))
+        found = self._tracks.get(key)
+        if found is None:
+            if kind not in EVENT_KINDS:
+                raise DefinitionError("call_site", f"unknown kind {shown(kind)}", nearest(kind, EVENT_KINDS))
+            made = found = Track(self._engine, kind, route, method, attributes)
+            if len(self._tracks) < _MOST_SITES:  # past that, attributes are the words of some client
+                self._prepare(made)
+                found = self._tracks.setdefault(key, made)
+                if found is made:
+                    self._engine.memo(made.plans)
+        return found
+
+    def bind(self) -> None:
+        """Have every track belong to the ring and the objectives as they are now."""
+        for track in list(self._tracks.values()):
+            track.bind()
+            self._prepare(track)
+
+    def _prepare(self, track: Track) -> None:
+        """Make what its events need, where waiting is allowed."""
+        engine = self._engine
+        for objective in engine.objectives:
+            if objective.slo.matches(track.kind, track.route, track.method, ""):
+                objective.row_of(track.event(None))
+                objective.make_groups(_MOST_NEW_ROWS)
+        if track.route is not None:
+            engine.names.make_now(track.kind, track.route, engine.clock.ring_ns())
+
+
+def ending_by(error: BaseException | None) -> Ending:
+    """How a call ended that raised `error`.
+
+    To a function its caller is the client. Cancelled (by a time-out around it, say) or closed early, it was the caller
+    who left: excluded before `cancel_after`, or before a latency objective's threshold, bad `abandoned` from then on.
+    """
+    if error is None:
+        return Ending.COMPLETE
+    if isinstance(error, Exception):
+        return Ending.EXCEPTION
+    if isinstance(error, BaseExceptionGroup):
+        endings = {ending_by(one) for one in error.exceptions}
+        worst = (Ending.EXCEPTION, Ending.SERVER_CANCEL, Ending.CLIENT_CANCEL)
+        return next(ending for ending in worst if ending in endings)
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return Ending.SERVER_CANCEL if names.isdisjoint(_CALLER_LEFT) else Ending.CLIENT_CANCEL

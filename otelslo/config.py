@@ -18,7 +18,8 @@ from typing import Any
 
 import yaml
 
-from otelslo.errors import DefinitionError, Key, Place, shown
+from otelslo import exporters
+from otelslo.errors import DefinitionError, Key, Place, nearest, shown
 from otelslo.match import import_object
 from otelslo.slo import SLO
 from otelslo.window import format_duration, parse_positive_duration
@@ -28,7 +29,7 @@ DEFAULT_FILE = "slo.yaml"
 LARGEST_FILE_BYTES = 1_000_000
 MOST_NODES = 100_000
 DEEPEST = 40
-_TOP_KEYS = ("slos", "state_dir", "retention")
+_TOP_KEYS = ("slos", "state_dir", "retention", "exporters")
 _IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 Marks = dict[tuple[Key, ...], tuple[int, int]]
 _EXAMPLE = 'Write\nslos:\n  - name: availability\n    target: "99.9%"'
@@ -42,6 +43,12 @@ class Config:
     path: str | None = None
     state_dir: str | None = None
     retention_ns: int | None = None
+    exporters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def watchable(self) -> str | None:
+        """The file to watch for changes; None where there is none."""
+        return self.path if self.path is not None and Path(self.path).is_file() else None
 
 
 def load(path: str | os.PathLike[str] | None = None, env: Mapping[str, str] | None = None) -> Config:
@@ -230,7 +237,28 @@ def _from_yaml(document: _Document) -> Config:
     refuse_twins(slos, lambda index, *texts: document.error(("slos", index, "name"), *texts))
     with document.located():
         state_dir, retention_ns = _reserved(top, max(slo.window_ns for slo in slos))
-    return Config(tuple(slos), document.source, state_dir, retention_ns)
+        chosen = _exporters(top.get("exporters"))
+    return Config(tuple(slos), document.source, state_dir, retention_ns, chosen)
+
+
+def _exporters(value: object) -> dict[str, Mapping[str, Any]]:
+    """`exporters: [otlp]`, or a mapping of names to options."""
+    place = Place("file").at("exporters")
+    if value is None:
+        return {}
+    if isinstance(value, list):
+        value = dict.fromkeys(value)
+    if not isinstance(value, Mapping):
+        raise place.error(f"{shown(value)} is no list of exporters", "Write exporters: [otlp]")
+    found = {}
+    for name, options in value.items():
+        if name not in exporters.members():
+            problem = f"unknown exporter {shown(name)}"
+            raise place.at(str(name)).error(problem, nearest(str(name), exporters.members()), at_key=True)
+        if options is not None and not isinstance(options, Mapping):
+            raise place.at(name).error(f"{shown(options)} is no mapping of options", f"Write {name}: {{}}")
+        found[name] = options or {}
+    return found
 
 
 def _reserved(top: Mapping[str, Any], longest_window_ns: int) -> tuple[str | None, int | None]:

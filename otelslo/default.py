@@ -5,12 +5,24 @@ For the two-line middleware and for calls that name no engine; everything else t
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from otelslo.engine import Engine
+from otelslo.switch import disabled
 
-_lock = threading.Lock()
+log = logging.getLogger("otelslo")
+
+_lock = threading.RLock()
+_busy = threading.local()
 _engine: list[Engine] = []
+_switched_off: list[bool] = []  # asked once a process, when something is first tracked
+_is_wrong: list[Exception] = []  # why there can be no default engine
+_cannot_start: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 def engine() -> Engine:
@@ -21,5 +33,60 @@ def engine() -> Engine:
     """
     with _lock:
         if not _engine:
-            _engine.append(Engine())
+            with _making():
+                _engine.append(Engine())
         return _engine[0]
+
+
+def running(given: Engine | None = None) -> Engine | None:
+    """`given`, else the process's own engine, started, which takes seconds the first time. Never raises.
+
+    None where the kill switch is on, or where it cannot be made or started: that is logged once, and stays so in this
+    process. None as well while this thread is making or starting one, and so is what calls us.
+    """
+    found = _engine[0] if given is None and _engine else given
+    if found is not None and found.running and _switched_off == [False]:
+        return found
+    if getattr(_busy, "here", False) or (_switched_off and _is_off(given)):
+        return None
+    try:
+        with _lock, _making():
+            return None if _is_off(given) else _started(given)
+    except Exception as e:
+        log.error("otelslo is off in this process: %s", e)
+        return None
+
+
+def _is_off(given: Engine | None) -> bool:
+    if not _switched_off:
+        _switched_off.append(disabled())
+    return _switched_off[0] or bool(_is_wrong if given is None else given in _cannot_start)
+
+
+def _started(given: Engine | None) -> Engine:
+    try:
+        return (engine() if given is None else given).start()
+    except Exception as e:
+        if given is None:
+            _is_wrong.append(e)
+        else:
+            _cannot_start.add(given)
+        raise
+
+
+@contextmanager
+def _making() -> Iterator[None]:
+    """User code that is called in here (imported by the configuration, handling our log) is not to start another."""
+    before, _busy.here = getattr(_busy, "here", False), True
+    try:
+        yield
+    finally:
+        _busy.here = before
+
+
+def _renew_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()  # another thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_renew_in_child)

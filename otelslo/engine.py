@@ -15,12 +15,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from otelslo import config as configuration
-from otelslo.calls import Track
+from otelslo import exporters
+from otelslo.calls import CallSites, Track
 from otelslo.clock import Clock, SystemClock
 from otelslo.counts import Counts
 from otelslo.definition import Definition
@@ -38,6 +39,7 @@ from otelslo.ring.geometry import Geometry
 from otelslo.rowkey import RowKey
 from otelslo.slo import SLO
 from otelslo.status import Status
+from otelslo.window import format_duration
 
 if TYPE_CHECKING:
     from otelslo.kernels.ring import Kernels
@@ -61,6 +63,7 @@ class Engine:
         geometry: sizes of a ring that is not made yet.
         runner: whether `start` begins the background thread that keeps house and, in one process, leads.
         version: the value of `version` in groups and the loss log, where the app sets none; default OTELSLO_VERSION.
+        agent: whether this process leads for all workers, as `otelslo agent` does.
 
     Raises:
         DefinitionError: the configuration is wrong.
@@ -75,10 +78,13 @@ class Engine:
         geometry: Geometry | None = None,
         runner: bool = True,
         version: str | None = None,
+        agent: bool = False,
     ) -> None:
-        loaded = configuration.load() if slos is None else configuration.Config(tuple(slos))
-        self.slos = loaded.slos
-        configuration.refuse_twins(self.slos, lambda at, *texts: DefinitionError(f"SLO {at + 1}", *texts))
+        loaded = _configured(slos)
+        self.config_path = loaded.watchable
+        self.exporters = exporters.chosen(loaded.exporters, os.environ)
+        self._agent = agent
+        self._set(loaded.slos)
         self.state_dir = Path(state_dir or os.environ.get("OTELSLO_STATE_DIR") or loaded.state_dir or state.DIRECTORY)
         self.clock: Clock = clock or SystemClock()
         self.retention_ns = loaded.retention_ns
@@ -93,12 +99,16 @@ class Engine:
         self._pid = os.getpid()
         self._memos: list[dict[Any, int]] = []
         self._plans = Plans()
-        self._call_sites: dict[Any, Track] = {}
+        self._call_sites = CallSites(self)
         self._forget_again = False
-        self.definitions: list[Definition] = [slo.as_definition for slo in self.slos]
-        self.definitions_json = json.dumps({"slos": [slo.definition() for slo in self.slos]}, sort_keys=True)
+        self._on_reload: list[Callable[[], None]] = [self._call_sites.bind]
         self.runner: Runner
         self.notices: list[str] = []
+
+    def _set(self, slos: tuple[SLO, ...]) -> None:
+        self.slos = slos
+        self.definitions: list[Definition] = [slo.as_definition for slo in slos]
+        self.definitions_json = json.dumps({"slos": [slo.definition() for slo in slos]}, sort_keys=True)
 
     # ── life ───────────────────────────────────────────────────────────────────────────────────────────────────────
     def start(self) -> Engine:
@@ -160,7 +170,7 @@ class Engine:
         geometry = self._geometry
         for slo in self.slos:
             geometry = geometry.reaching(slo.window_ns) if slo.window_ns > geometry.reach_ns else geometry
-        self.runner = runner = Runner(self)
+        self.runner = runner = Runner(self, self._agent)
         try:
             self._use(*open_ring(self.state_dir, geometry, self.clock, self.kernels, runner.saved, self._is_wanted))
         except OtelsloError as e:  # the disk is full, or every block is taken
@@ -190,6 +200,7 @@ class Engine:
         self.own_faults = Faults(self.ring)
         self.names.refused = lambda detail: self.fault("capacity", detail)
         self.judge = self._judge_of(self.slos)
+        self._call_sites.bind()
         self._write_definitions()
 
     def _judge_of(self, slos: tuple[SLO, ...]) -> Judge:
@@ -208,6 +219,54 @@ class Engine:
             os.replace(temporary, path)
         except OSError as e:
             self.notices.append(f"{path.name} could not be written: {e.strerror}")
+
+    # ── new objectives in a running service ────────────────────────────────────────────────────────────────────────
+    def reload(self, slos: Iterable[SLO] | None = None) -> str:
+        """Put new objectives in the place of the old ones, at once; requests in flight end by the old or the new.
+
+        An objective of the same name and meaning keeps its history; a new target or window counts from the same events.
+
+        Args:
+            slos: by default those of the configuration, read again.
+
+        Returns:
+            What has changed, in words.
+
+        Raises:
+            DefinitionError: the new configuration is wrong. The old one stays in force, as after the next.
+            OtelsloError: a window is longer than the ring reaches, or the ring has no room.
+        """
+        new = _configured(slos).slos
+        with self._starting:
+            told = _difference(self.slos, new)
+            if self._started:
+                self._refuse_longer(new)
+                judge = self._judge_of(new)
+                self._set(new)
+                self.judge = judge
+                self.runner.store.keep(max((slo.window_ns for slo in new), default=0))
+                self._write_definitions()
+                for renew in self._on_reload:
+                    renew()
+                self.forget_plans()
+                self._forget_again = True
+            else:
+                self._set(new)
+        log.info("configuration reloaded: %s", told)
+        return told
+
+    def on_reload(self, renew: Callable[[], None]) -> None:
+        """Have `renew` called when tracks and objectives have changed."""
+        self._on_reload.append(renew)
+
+    def _refuse_longer(self, slos: tuple[SLO, ...]) -> None:
+        reach_ns = self.ring.geometry.reach_ns
+        for slo in slos:
+            if slo.window_ns > reach_ns:
+                problem = (
+                    f"the window of {slo.name} is longer than the running ring reaches ({format_duration(reach_ns)})"
+                )
+                raise OtelsloError(f"{problem}. Restart all workers")
 
     # ── what edges use ─────────────────────────────────────────────────────────────────────────────────────────────
     def attach(self) -> bool:
@@ -264,7 +323,11 @@ class Engine:
 
     def fault(self, reason: str, detail: str) -> None:
         """Count a fault of our own, and log its first occurrence. Never raises."""
-        self.own_faults.count(reason, detail)
+        faults = getattr(self, "own_faults", None)
+        if faults is None:  # not started: there is no ring to count it in
+            log.error("%s: %s", reason, detail)
+        else:
+            faults.count(reason, detail)
 
     def trace_loss(self, code: int, trace_id: int) -> None:
         """Put a trace id (128 bits) into the loss records that `end` or `record` answered with."""
@@ -280,21 +343,22 @@ class Engine:
                 words[record + at.L_TRACE_HI // 8], words[record + at.L_TRACE_LO // 8] = halves
 
     # ── events of known latency ────────────────────────────────────────────────────────────────────────────────────
-    def track(self, name: str, **attributes: str) -> Track:
+    def track(self, name: str, /, **attributes: str) -> Track:
         """The call site `name` (kind "call", its route in `match`); with attributes such as version="2026-11-01"."""
+        return self.call_site("call", name, attributes=attributes)
+
+    def call_site(
+        self, kind: str, route: str | None, method: str = "", attributes: Mapping[str, str] | None = None
+    ) -> Track:
+        """Where an edge opens calls, or records events, of that kind, route and method; starts the engine.
+
+        Raises:
+            DefinitionError: there is no such kind.
+            OtelsloError: the engine cannot start.
+        """
         self.start()
-        merged = {**self.attributes, **{key: str(value) for key, value in attributes.items()}}
-        key = (name, *sorted(merged.items()))
-        if key in self._call_sites:
-            return self._call_sites[key]
-        track = Track(name, self.track_for("call", name, "", ""), merged, self.plan_for, self.memo)
-        for objective in self.objectives:
-            if objective.slo.matches("call", name, "", ""):
-                objective.row_of(track.event(None))
-                objective.make_groups(_MOST_NEW_ROWS)
-        self.names.make_now("call", name, self.clock.ring_ns())
-        self._call_sites[key] = track
-        return track
+        told = {key: str(value) for key, value in (attributes or {}).items()}
+        return self._call_sites.find(kind, route, method, {**self.attributes, **told})
 
     def record(self, track: Track, outcome: str | None, latency_ns: int) -> None:
         """Count one event of a call site.
@@ -304,9 +368,9 @@ class Engine:
                 judged as complete.
             latency_ns: 0 to 2**62; anything else is counted as our own fault `bad_latency` and not stored.
         """
-        plan = track.plans[outcome]
         if type(latency_ns) is not int:
             latency_ns = _whole_ns(latency_ns)
+        plan = self.plan_for(track.event(outcome, latency_ns)) if track.judged_each else track.plans[outcome]
         try:
             code = self._record(self.page, plan, latency_ns)
         except OverflowError:
@@ -409,6 +473,25 @@ def _whole_ns(latency_ns: object) -> int:
     if isinstance(latency_ns, float) and math.isfinite(latency_ns) and latency_ns >= 0:
         return int(latency_ns)
     return -1
+
+
+def _configured(slos: Iterable[SLO] | None) -> configuration.Config:
+    if slos is None:
+        return configuration.load()
+    given = tuple(slos)
+    configuration.refuse_twins(given, lambda at, *texts: DefinitionError(f"SLO {at + 1}", *texts))
+    return configuration.Config(given)
+
+
+def _difference(old: tuple[SLO, ...], new: tuple[SLO, ...]) -> str:
+    before, after = ({slo.name: slo.definition() for slo in slos} for slos in (old, new))
+    parts = [
+        f"{len(new)} objectives",
+        *(f"{name} added" for name in after if name not in before),
+        *(f"{name} removed" for name in before if name not in after),
+        *(f"{name} changed" for name in after if name in before and after[name] != before[name]),
+    ]
+    return ", ".join(parts)
 
 
 def _check_platform() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from otelslo.event import Ending
+from otelslo.words import Words
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -22,6 +23,8 @@ _CLIENT_LEFT = frozenset(
     {"BrokenResourceError", "ClientDisconnect", "ClientDisconnected", "ClosedResourceError", "ConnectionClosed"}
     | {"ConnectionClosedError", "ConnectionClosedOK", "EndOfStream", "WebSocketDisconnect"}
 )
+_LONGEST_CHAIN = 64
+MOST_SIGNS = 16  # that its client has gone, of one request; an app may go on sending for long
 _NO_RESPONSE = "No response returned."  # what Starlette's BaseHTTPMiddleware makes of an app whose client left
 
 
@@ -30,7 +33,7 @@ class Site:
 
     __slots__ = ("kind", "method", "plans", "template", "track")
 
-    def __init__(self, kind: str, method: str, template: str | None, track: int, plans: dict[int, int]) -> None:
+    def __init__(self, kind: str, method: str, template: str | None, track: int, plans: dict[Any, int]) -> None:
         self.kind = kind
         self.method = method
         self.template = template
@@ -38,39 +41,13 @@ class Site:
         self.plans = plans
 
 
-class Exchange:
+class Exchange(Words):
     """What the app says of its request: `request.scope["otelslo"].bad("nonsense")`.
 
     What is said counts if it is said before the last body message is sent.
     """
 
-    # Attributes of the class until the app says something: making an exchange is then one allocation.
-    spoken = False
-    verdict: tuple[str, str] | None = None
-    is_shed = False
-    attributes: dict[str, str] | None = None
     counted_by: tuple[object, ...] = ()  # the engines that count this request
-
-    def good(self) -> None:
-        """This request was good, whatever its status."""
-        self.spoken, self.verdict = True, ("good", "good")
-
-    def bad(self, reason: str) -> None:
-        """This request was bad, whatever its status."""
-        self.spoken, self.verdict = True, ("bad", str(reason))
-
-    def exclude(self, reason: str) -> None:
-        """This request does not count."""
-        self.spoken, self.verdict = True, ("excluded", str(reason))
-
-    def shed(self) -> None:
-        """The 429 or 503 of this request is our own shedding of load."""
-        self.spoken, self.is_shed = True, True
-
-    def set(self, **attributes: str) -> None:
-        """Attributes to group by, such as version="2026-11-01"."""
-        told = {key: str(value) for key, value in attributes.items()}
-        self.spoken, self.attributes = True, {**(self.attributes or {}), **told}
 
 
 class Connection:
@@ -82,7 +59,7 @@ class Connection:
 
     status = 0  # of a refusal, or the close code
     _accepted = False
-    _gone: BaseException | bool = False
+    _gone: tuple[object, ...] = ()
 
     def __init__(self, receive: Receive, send: Send, ended: Callable[[Ending, int], None]) -> None:
         self._receive = receive
@@ -93,7 +70,7 @@ class Connection:
         try:
             await self._send(message)
         except OSError as e:  # how a server says that the client is gone
-            self._gone = e
+            self._gone = (*self._gone[:MOST_SIGNS], e)
             raise
         try:
             self._sent(message)
@@ -109,13 +86,16 @@ class Connection:
             self._ended(*(self.returned() if self._gone else (Ending.COMPLETE, self.status)))
         elif kind == "websocket.http.response.start":
             self.status = message["status"]
-        elif kind == "websocket.http.response.body" and not message.get("more_body"):
+        elif kind == "websocket.http.response.body" and self.status and not message.get("more_body"):
             self._ended(Ending.COMPLETE, self.status)
 
     async def receive(self) -> Message:
         message = await self._receive()
-        if message.get("type") == "websocket.disconnect":
-            self._gone = True
+        try:
+            if message["type"] == "websocket.disconnect":
+                self._gone = self._gone or (message,)
+        except Exception:
+            pass  # no message of the protocol: the server's and the app's to know
         return message
 
     def returned(self) -> tuple[Ending, int]:
@@ -134,30 +114,41 @@ class Connection:
         return ending, self.status
 
 
-def how_failed(gone: BaseException | bool, error: BaseException) -> Ending:
+def how_failed(gone: tuple[object, ...], error: BaseException) -> Ending:
     """How a request ended whose app has raised `error`.
 
-    `gone`: whether the app was told that the client has gone, or the OSError by which the server said so. A client that
-    left hides no failure: only what follows from its going (that OSError, a framework's word for it, a cancellation) is
-    the client's; anything else is the app's own.
+    `gone`: all that has told the app that its client has gone, such as the server's OSErrors. A client that left hides
+    no failure: only what follows from its going (such an OSError, a framework's word for it, a cancellation) is the
+    client's; anything else is the app's own.
     """
-    if gone and _follows(gone, error):
-        return Ending.CLIENT_CANCEL
+    try:
+        if gone and _follows(gone, error):
+            return Ending.CLIENT_CANCEL
+    except Exception:
+        pass  # an exception may be any code
     return Ending.EXCEPTION if isinstance(error, Exception) else Ending.SERVER_CANCEL
 
 
-def _follows(gone: BaseException | bool, error: BaseException | None) -> bool:
+def _follows(gone: tuple[object, ...], error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return all(_follows(gone, one) for one in error.exceptions)
     if isinstance(error, asyncio.CancelledError | GeneratorExit) or type(error).__name__ in _CLIENT_LEFT:
         return True
-    if isinstance(error, RuntimeError) and str(error) == _NO_RESPONSE:
+    if isinstance(error, RuntimeError) and error.args == (_NO_RESPONSE,):
         return True
-    while error is not None:
-        if error is gone:
+    seen: list[BaseException] = []  # a chain may be a ring: `raise e from e`
+    follow: BaseException | None = error
+    while follow is not None and len(seen) < _LONGEST_CHAIN and not any(follow is one for one in seen):
+        if any(follow is one for one in gone):
             return True
-        error = error.__cause__ or error.__context__
+        seen.append(follow)
+        follow = follow.__context__ if follow.__cause__ is None else follow.__cause__
     return False
+
+
+def is_clients(error: BaseException) -> bool:
+    """Whether this is how servers say that the client is gone, of an error that is none of the app's."""
+    return isinstance(error, OSError) or type(error).__name__ in _CLIENT_LEFT
 
 
 def header(scope: Mapping[str, Any], name: bytes) -> str | None:
@@ -170,9 +161,9 @@ def header(scope: Mapping[str, Any], name: bytes) -> str | None:
     return None
 
 
-def trace_id(scope: Scope) -> int:
-    """The trace id of a W3C `traceparent` header, 0 if there is none that is well-formed."""
-    parts = (header(scope, b"traceparent") or "").split("-")
+def trace_of(traceparent: str) -> int:
+    """The trace id in the text of a W3C `traceparent` header, 0 if it is not well-formed."""
+    parts = traceparent.split("-")
     if len(parts) < 4 or len(parts[1]) != 32:
         return 0
     try:

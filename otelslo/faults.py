@@ -6,6 +6,7 @@ import logging
 from array import array
 from typing import TYPE_CHECKING
 
+from otelslo.definition import CELLS, FIRST_EXCLUDED
 from otelslo.kernels import layout as at
 from otelslo.plans import Entry, Labels, Plans, plan_words
 from otelslo.rowkey import SELF, RowKey
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("otelslo")
 
 _OTHER = "other"
-REASONS = ("good", "bad_latency", "internal", "user_code", "not_attached", "capacity", "", "", "", _OTHER, *[""] * 6)
+_NAMED = ("good", "bad_latency", "internal", "user_code", "not_attached", "capacity", "export")
+REASONS = (*_NAMED, *[""] * (FIRST_EXCLUDED - 1 - len(_NAMED)), _OTHER, *[""] * (CELLS - FIRST_EXCLUDED))
 _NO_LABELS = Labels()
 
 
@@ -35,8 +37,8 @@ class Faults:
             cell = REASONS.index(reason if reason in REASONS else _OTHER)
             plan = plan_words([Entry(self._row, at.NO_THRESHOLD, cell, cell)], -1, _NO_LABELS)
             self._record(self._plans.address(plan), times)
-        except Exception:
-            log.exception("a fault could not be counted")
+        except Exception as e:
+            self.say_once(f"a fault could not be counted: {type(e).__name__}", key="uncounted")
         self.say_once(f"{reason}: {detail}", key=reason)
 
     def _record(self, plan: int, times: int) -> None:
@@ -49,11 +51,14 @@ class Faults:
         self._ring.kernels.record_many(self._ring.page, batch.buffer_info()[0])
 
     def say_once(self, text: str, key: str | None = None) -> None:
-        """Log `text` unless something was said under the same key."""
+        """Log `text` unless something was said under the same key. Never raises."""
         key = key or text
         if key not in self._said:
             self._said.add(key)
-            log.error("%s (said once)", text)
+            try:
+                log.error("%s (said once)", text)
+            except Exception:
+                return  # a handler or filter of the app's own
 
     def counts(self) -> dict[str, int]:
         """Faults by reason, of all workers, since the ring's birth."""

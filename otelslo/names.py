@@ -73,12 +73,12 @@ class Names:
         changed = False
         for text in list(self._wanted_strings):
             offset = self._strings[text] = self._directory.intern(text[:_LONGEST_STRING])
-            del self._wanted_strings[text]
+            self._wanted_strings.pop(text, None)  # another thread may have made it as well
             if offset == 0 and text:
                 self.refused(f"no room for the name {text[:_LONGEST_STRING]!r}: the loss log leaves it out")
             changed = True
         for kind, route in list(self._wanted_histograms):
-            del self._wanted_histograms[(kind, route)]
+            self._wanted_histograms.pop((kind, route), None)
             try:
                 self.histogram(kind, route, now_ns)
             except OtelsloError as e:

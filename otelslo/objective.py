@@ -105,8 +105,9 @@ class Objective:
     def make_groups(self, most: int) -> int:
         """Give up to `most` noted groups rows of their own; how many have one that had none here."""
         made = 0
-        while self._wanted and made < most:
-            group = next(iter(self._wanted))
+        for group in list(self._wanted):
+            if made >= most:
+                break
             try:
                 made += self._make_group(group)
             except OtelsloError:

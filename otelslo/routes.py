@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 _NAMED_GROUP = re.compile(r"\(\?P<[^>]+>")
 _PORT = re.compile(r":[0-9]*$")
@@ -37,6 +37,24 @@ class Branch(NamedTuple):
     pattern: str
     inner: Sequence[Leaf | Branch]
     host: int | None = None
+
+
+class Routes(Protocol):
+    """What is known of an app's routes: a `RouteTable`, or what a framework's adapter answers with."""
+
+    @property
+    def hosts(self) -> Sequence[Any]:
+        """Not empty if a request's host decides, too."""
+
+    @property
+    def leaves(self) -> list[Leaf]:
+        """All routes that exist now."""
+
+    def template(self, method: str, path: str, host: str = "") -> str | None:
+        """The template that answers `path`, or None; `method` is "" for a websocket, `host` the header of that name.
+
+        Of few templates, none of them made by a client.
+        """
 
 
 _Compiled = tuple[re.Pattern[str], dict[int | None, str | None]]

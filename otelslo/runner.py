@@ -2,7 +2,8 @@
 
 The leader settles dead workers, opens idle rows, reads the ring once a second and commits what it read to SQLite; all
 that is decided or exported comes from what was committed. Leading needs the leader's lock; a stopped leader keeps it,
-so when the heartbeat is old another worker leads without, and the fencing number in the database decides.
+so when the heartbeat is old another worker leads without, and the fencing number in the database decides. While an
+agent process lives (see `otelslo agent`), it leads and no worker does.
 """
 
 from __future__ import annotations
@@ -13,16 +14,21 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otelslo.errors import StateError
+from otelslo.committed import CommittedRows
+from otelslo.dispatch import Dispatch
+from otelslo.errors import OtelsloError, StateError
 from otelslo.evaluate import statuses
 from otelslo.exporters.sqlite import Fenced, Outdated, Store, StoreUnavailable
 from otelslo.kernels import layout as at
+from otelslo.report import Report
 from otelslo.ring import state
 from otelslo.ring.collect import Collector
 from otelslo.ring.locks import FileLock
-from otelslo.snapshot import Saved
+from otelslo.snapshot import Saved, Snapshot
+from otelslo.watch import FileWatch
 
 if TYPE_CHECKING:
     from otelslo.engine import Engine
@@ -37,10 +43,18 @@ _GLANCE_S = 0.1
 
 
 class Runner:
-    """One engine's background work; `tick` may also be called by hand (tests, manual clocks)."""
+    """One engine's background work; `tick` may also be called by hand (tests, manual clocks).
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        agent: whether this process is there to lead for all workers.
+    """
+
+    def __init__(self, engine: Engine, agent: bool = False) -> None:
         self._engine = engine
+        self._is_agent = agent
+        self._agent_lock: FileLock | None = None
+        self._watch = FileWatch(engine.config_path) if engine.config_path else None
+        self.dispatch = Dispatch(engine.exporters, engine.fault, self._may_send)
         longest_ns = max((slo.window_ns for slo in engine.slos), default=0)
         self.store = Store(engine.state_dir / state.DATABASE_FILE, engine.retention_ns, longest_ns)
         self._thread: threading.Thread | None = None
@@ -57,6 +71,11 @@ class Runner:
     @property
     def leading(self) -> bool:
         return self._fencing is not None
+
+    def _may_send(self) -> bool:
+        """Nobody sends for a ring that another leads by now; a ring in private memory has one worker only."""
+        ring = self._engine.ring
+        return ring.path is None or (self.leading and ring.reader.leader_block in (None, ring.blocks.index))
 
     def saved(self) -> Saved | None:
         """What a rebuild starts from; None if there is no usable database."""
@@ -93,14 +112,18 @@ class Runner:
                     self._commit_at_the_end()
             except Exception as e:
                 self._problem(f"the last commit failed: {type(e).__name__}: {e}")
+            self.dispatch.end()
             self._step_down()
             self.store.close()
+            self._leave_agency()
 
     def _renew_in_child(self) -> None:
         """A forked child has neither the thread nor the leadership, and its locks may be held by nobody."""
         if self._pid != os.getpid():
             self._turn, self._stop = threading.RLock(), threading.Event()
             self._thread, self._lock, self._fencing, self._collector = None, None, None, None
+            self._agent_lock = None
+            self.dispatch.forget()
             self._pid = os.getpid()
 
     def _commit_at_the_end(self) -> None:
@@ -147,12 +170,15 @@ class Runner:
                 self._engine.fault("internal", f"{type(e).__name__}: {e}")
 
     def _turn_once(self) -> None:
+        self._take_over_configuration()
         self._engine.housekeeping()
         if self._engine.ring.path is None:
+            self._lead_alone()
             return
-        if self.leading and not self._may_go_on_leading():
+        yields = self._yields()
+        if self.leading and (yields or not self._may_go_on_leading()):
             self._step_down()
-        if not self.leading:
+        if not self.leading and not yields:
             self._try_to_lead()
         if self.leading:
             try:
@@ -161,7 +187,51 @@ class Runner:
                 self._step_down()  # another worker may lead, or this one from the beginning
                 raise
 
+    def _take_over_configuration(self) -> None:
+        """A file that has been changed is read again; a bad one is refused, and the old objectives stay."""
+        if self._watch is None or not self._watch.changed():
+            return
+        try:
+            told = self._engine.reload()
+        except OtelsloError as e:
+            log.error("the changed configuration is refused, the old one stays in force: %s", e)
+            if self.leading:
+                self._note("configuration", f"refused: {e}")
+            return
+        if self.leading:
+            self._note("configuration", told)
+
+    # ── an agent that leads for all ────────────────────────────────────────────────────────────────────────────────
+    def _yields(self) -> bool:
+        """Whether an agent process leads for this worker. One that stands still for long does not."""
+        path = self._locks / state.AGENT_LOCK
+        now = self._engine.clock.ring_ns()
+        if self._is_agent:
+            if self._agent_lock is None:
+                lock = FileLock(path)
+                self._agent_lock = lock if lock.acquire(wait=False) else None
+            if self._agent_lock is not None:
+                self._engine.ring.put(at.M_AGENT_NS, now)
+            return self._agent_lock is None  # there is another agent, or a worker has just looked
+        if not path.exists():
+            return False
+        probe = FileLock(path)
+        if probe.acquire(wait=False):
+            probe.release()
+            return False
+        return now - self._engine.ring.reader.agent_heartbeat_ns < _STALE_HEARTBEAT_NS
+
+    def _leave_agency(self) -> None:
+        lock, self._agent_lock = self._agent_lock, None
+        if lock is not None:
+            lock.release()
+
     # ── leading ────────────────────────────────────────────────────────────────────────────────────────────────────
+    @property
+    def _locks(self) -> Path:
+        assert self._engine.ring.path is not None
+        return self._engine.ring.path.parent / state.LOCKS
+
     def _may_go_on_leading(self) -> bool:
         """Not in a ring whose file somebody has replaced: the new one has its own leader, and its own history."""
         there = self._engine.ring.file_is()
@@ -173,11 +243,10 @@ class Runner:
 
     def _try_to_lead(self) -> None:
         ring = self._engine.ring
-        assert ring.path is not None
         if ring.file_is() == "another":
             return
         now = self._engine.clock.ring_ns()
-        lock = FileLock(ring.path.parent / state.LOCKS / "leader")
+        lock = FileLock(self._locks / state.LEADER_LOCK)
         if not lock.acquire(wait=False):
             # The holder is alive; it leads unless it has stood still for long.
             if now - ring.reader.leader_heartbeat_ns < _STALE_HEARTBEAT_NS:
@@ -198,12 +267,14 @@ class Runner:
             self._step_down()
             return
         self._beat(now)
+        self.dispatch.begin()
         notices, self._noted = self._engine.notices[self._noted :], len(self._engine.notices)
         for notice in notices:
             self._note("ring", notice)  # the engine has logged it when it started
 
     def _step_down(self) -> None:
         self._fencing, self._collector = None, None
+        self.dispatch.end(grace_ns=0)
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.release()
@@ -223,10 +294,9 @@ class Runner:
             return
         engine = self._engine
         snapshot = self._collector.collect(now_ns, engine.definitions_json)
-        decided = None
-        if last or snapshot.closes or self.store.needs_full:
-            found = statuses(engine.definitions, engine.ring.reader, now_ns, engine.count_since)
-            decided = json.dumps([status.to_json() for status in found])
+        closing = last or snapshot.closes or self.store.needs_full
+        report = self._report(snapshot) if closing or self._is_due() else None
+        decided = json.dumps([status.to_json() for status in report.statuses]) if report and closing else None
         try:
             self.store.commit(snapshot, self._fencing, decided, full=self._collector.full)
         except (Fenced, Outdated) as e:
@@ -241,6 +311,28 @@ class Runner:
             self._last_problem = ""
             for notice in self.store.take_notices():
                 log.warning("%s", notice)
+            if report is not None:
+                self.dispatch.offer(report)
+            for text in self.dispatch.news():
+                self._note("export", text)
+
+    def _is_due(self) -> bool:
+        return self.dispatch.due(time.monotonic_ns())
+
+    def _report(self, snapshot: Snapshot) -> Report:
+        """What the exporters get: decided from exactly what is committed."""
+        engine = self._engine
+        definitions = tuple(engine.definitions)
+        found = statuses(definitions, CommittedRows(snapshot, engine.ring.reader), snapshot.at_ns)
+        return Report(snapshot, tuple(found), definitions, engine.in_flight())
+
+    def _lead_alone(self) -> None:
+        """A ring in this process's memory is never committed: it ends with the process, and nothing goes back."""
+        self.dispatch.begin()
+        if self._is_due():
+            engine = self._engine
+            collector = self._collector = self._collector or Collector(engine.ring, _NoHistory())
+            self.dispatch.offer(self._report(collector.collect(engine.clock.ring_ns(), engine.definitions_json)))
 
     def _tend(self) -> None:
         """Settle the dead, then open idle rows."""
@@ -273,3 +365,12 @@ class Runner:
         if text != self._last_problem:
             self._last_problem = text
             log.error("%s", text)
+
+
+class _NoHistory:
+    """Of a ring that is never committed."""
+
+    needs_full = False
+
+    def load(self) -> Saved | None:
+        return None

@@ -7,14 +7,14 @@ objectives, and rows and histograms are there before the first one.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from otelslo.engine import Engine
 from otelslo.errors import DefinitionError
 from otelslo.event import Event
-from otelslo.exchange import Scope, Site, header
-from otelslo.routes import RouteTable, application_routes, inner_routes, router_path
+from otelslo.exchange import Site
+from otelslo.routes import Routes, RouteTable, router_path
 
 WEBSOCKET = ""  # in the place of a method: no client can send it
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"})
@@ -46,46 +46,62 @@ _NO_PATHS = Paths()
 
 
 class Sites:
-    """The sites of one app.
+    """The sites of one app, whichever protocol it is reached by.
 
     Args:
-        application: the wrapped app, asked for its routes.
+        read: gives the routes that exist now, or None if none can be read; asked again when new ones may have come. Its
+            argument is what `learn` and `late` were given as `request`.
         declared: the operator's routes, which are then the only ones.
-        inside: whether we are within a router: the scope's router and app are then the outer ones, with other paths.
+        decode: makes a raw path the text that routes match.
     """
 
-    def __init__(self, engine: Engine, application: Any, declared: RouteTable | None, inside: bool) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        read: Callable[[Any], Routes | None],
+        declared: RouteTable | None,
+        decode: Callable[[str], str] | None = None,
+    ) -> None:
         self.by_path = Methods()  # what a request looks at first; empty until the routes are known
+        self.by_host = engine.needs_host  # whether `find` and `late` must know the host
+        self.chosen: Callable[[Any], str | None] | None = None  # the framework's word at a request's end
         self._engine = engine
-        self._application = application
+        self._read = read
         self._declared = declared
-        self._inside = inside
+        self._decode = decode
         self._paths = {method: Paths() for method in (*METHODS, _OTHER_METHOD, WEBSOCKET)}
         self._sites: dict[tuple[str, str | None, int], Site] = {}
-        self._table = declared
-        self._by_host = engine.needs_host
+        self._table: Routes | None = declared
         self._learn_at, self._learn_wait_s = 0.0, _RELEARN_S
+        engine.on_reload(self._renew)
 
-    def learn(self, scope: Scope, *, waiting: bool) -> None:
-        """Read the app's router, if it has one, and make ready what its routes need: at once if `waiting` is allowed,
-        else by housekeeping."""
+    def learn(self, request: Any, *, waiting: bool) -> None:
+        """Read the app's routes, if it has any, and make ready what they need: at once if `waiting` is allowed, else by
+        housekeeping."""
         try:
             if self._declared is None:
-                outer = None if self._inside else scope.get("router") or scope.get("app")
-                routes = application_routes(self._application) or application_routes(outer)
-                if not routes and self._table is None:
+                table = self._read(request)
+                if table is None and self._table is None:
                     self._index()
-                if not routes:
+                if table is None:
                     return
-                self._table = RouteTable(routes)
+                self._table, self.chosen = table, getattr(table, "chosen", None)
             assert self._table is not None
-            self._by_host = self._engine.needs_host or bool(self._table.hosts)
+            self.by_host = self._engine.needs_host or bool(self._table.hosts)
             self._expect(self._table, waiting)
             self._index()
         except Exception as e:
             self._engine.fault("internal", f"the routes could not be read: {type(e).__name__}: {e}")
 
-    def _expect(self, table: RouteTable, waiting: bool) -> None:
+    def _renew(self) -> None:
+        """Objectives have changed: what was known of tracks and plans holds no longer."""
+        self._sites.clear()
+        self.by_host = self._engine.needs_host or bool(self._table and self._table.hosts)
+        if self._table is not None:
+            self._expect(self._table, True)
+        self._index()
+
+    def _expect(self, table: Routes, waiting: bool) -> None:
         engine = self._engine
         now = engine.clock.ring_ns()
         for leaf in table.leaves:
@@ -113,24 +129,26 @@ class Sites:
         for sites in self._paths.values():
             sites.clear()
         self.by_path.clear()
-        if self._by_host:
+        if self.by_host:
             return
         for method in METHODS:
             paths = self.by_path[method] = self._paths[method]
             paths.anywhere = self._site(method, None, "") if self._table is None else None
 
-    def find(self, method: str, scope: Scope) -> Site:
-        """The site of a request that has begun; `method` is WEBSOCKET for a connection."""
-        if method not in self._paths or (not method and scope["type"] == "http"):
+    def find(self, method: str, path: str, root: str = "", host: str = "") -> Site:
+        """The site of a request that has begun.
+
+        Args:
+            method: WEBSOCKET for a connection.
+            path: as it came.
+            root: what the server took it from, if the path still has it.
+            host: asked for only if `by_host`.
+        """
+        if method not in self._paths:
             method = _OTHER_METHOD
-        path, root = scope["path"], scope.get("root_path")
-        if self._by_host:
-            host = header(scope, b"host") or ""
-            return self._site(method, self._template(method, scope, host), host)
-        if self._table is None:
-            template = None
-        else:
-            template = self._table.template(method, router_path(path, root) if root else path)
+        template = self._template(method, path, root, host)
+        if self.by_host:
+            return self._site(method, template, host)
         site = self._sites.get((method, template, _ANY_HOST)) or self._site(method, template, "")
         if template is not None and not root and len(path) <= _LONGEST_PATH:
             self._remember(self._paths[method], path, site)
@@ -142,12 +160,15 @@ class Sites:
             sites.clear()
         sites[path] = site
 
-    def _template(self, method: str, scope: Scope, host: str) -> str | None:
-        """By the path as the app may have left it, under the root that the server set."""
+    def _template(self, method: str, path: str, root: str, host: str) -> str | None:
         if self._table is None:
             return None
-        root = scope.get("app_root_path", scope.get("root_path", ""))
-        return self._table.template(method, router_path(scope["path"], root), host)
+        try:
+            path = path if self._decode is None else self._decode(path)
+            return self._table.template(method, router_path(path, root) if root else path, host)
+        except Exception as e:  # of the app's own converters
+            self._engine.fault("user_code", f"the route of a path could not be told: {type(e).__name__}: {e}")
+            return None
 
     def _site(self, method: str, template: str | None, host: str) -> Site:
         """One for each method and template; where objectives ask for the host, for each set of objectives too."""
@@ -159,22 +180,27 @@ class Sites:
             site = self._sites[(method, template, track)] = Site(kind, method, template, own, self._engine.memo({}))
         return site
 
-    def late(self, site: Site, scope: Scope) -> Site:
-        """The site of a route that only the framework could tell: one that is new, or behind a rewritten path."""
-        route, template = scope.get("route"), scope.get("path_template")
+    def late(self, site: Site, chosen: str | None, path: str, root: str, host: str, request: Any) -> Site:
+        """The site of a route that only the framework could tell: one that is new, or behind a rewritten path.
+
+        Args:
+            chosen: its word, where the path that the app has left tells nothing; None: it says nothing.
+        """
         if self._declared is not None:
             return site
-        host = header(scope, b"host") or "" if self._by_host else ""
-        known = self._template(site.method, scope, host)
-        if known is None and inner_routes(route):
-            return site  # of no route behind that mount
-        if known is None and self._may_learn():
-            self.learn(scope, waiting=False)
-            known = self._template(site.method, scope, host)
-        found = known or template or getattr(route, "path_format", None) or getattr(route, "path", None)
-        if found is None or (known is None and len(self._sites) >= _MOST_SITES):
+        known = self._template(site.method, path, root, host)
+        if known is None and chosen is None:
             return site
-        return self._site(site.method, str(found), host)
+        if known is None and self._may_learn():
+            self.learn(request, waiting=False)
+            known = self._template(site.method, path, root, host)
+        return self.named(site, known or chosen, host, bounded=known is None)
+
+    def named(self, site: Site, template: str | None, host: str = "", *, bounded: bool = True) -> Site:
+        """The site of that template for what came to `site`; `bounded`: no more of them than a ring could hold."""
+        if self._declared is not None or template is None or (bounded and len(self._sites) >= _MOST_SITES):
+            return site
+        return self._site(site.method, str(template), host)
 
     def _may_learn(self) -> bool:
         """Seldom, and ever more so: there may be nothing to be learnt."""

@@ -16,6 +16,8 @@ COMMANDS = {
     "demo": "See it work: a real app, real load, an incident, and an exact ledger, in 30 s.",
     "check": "Check a configuration and show what it promises.",
     "status": "How much of each error budget is left, and what burned it.",
+    "agent": "Keep the history and export for all workers of a host, as a process of its own.",
+    "doctor": "What is installed, who works and leads, how old the last commit is, what was dropped.",
 }
 
 

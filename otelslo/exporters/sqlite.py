@@ -87,10 +87,8 @@ class Store(Reader):
     def __init__(self, path: Path, retention_ns: int | None = None, longest_window_ns: int = 0) -> None:
         super().__init__(path)
         self.needs_full = True
-        kept_ns = RETENTION_NS if retention_ns is None else retention_ns
-        if longest_window_ns:
-            kept_ns = max(kept_ns, longest_window_ns + MARGIN_NS)
-        self._retention = Retention(slots_ns=kept_ns)
+        self._asked_ns = RETENTION_NS if retention_ns is None else retention_ns
+        self.keep(longest_window_ns)
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._pid = os.getpid()
@@ -104,6 +102,11 @@ class Store(Reader):
         self._names: tuple[object, bytes] | None = None
         self._series: dict[tuple[str, ...], int] = {}
         _STORES.add(self)
+
+    def keep(self, longest_window_ns: int) -> None:
+        """Keep slots for windows of this length, from the next commit on."""
+        needed_ns = longest_window_ns + MARGIN_NS if longest_window_ns else 0
+        self._retention = Retention(slots_ns=max(self._asked_ns, needed_ns))
 
     def open(self, now_wall_ns: int) -> list[str]:
         """Open, judge and if need be replace the file; `now_wall_ns` (Unix ns) names what is set aside.

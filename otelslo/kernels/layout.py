@@ -48,6 +48,7 @@ M_COMMITTED_SEQ = PAGE + 72
 M_CLOCK_ENTRIES = PAGE + 80
 M_COMMITTED_NS = PAGE + 88
 M_LOST_NS = PAGE + 96  # ring time that a rebuild could not account for
+M_AGENT_NS = PAGE + 104  # heartbeat of an agent process, which then leads, ring time
 M_CLOCK_TABLE = PAGE + 256  # (ring ns, wall minus ring ns) x CLOCK_ENTRIES
 CLOCK_ENTRIES = 128
 TABLES = 2 * PAGE  # file offsets of worker blocks, then row extents, then histogram extents

@@ -80,6 +80,11 @@ class Reader:
         return leader - 1 if leader else None
 
     @property
+    def agent_heartbeat_ns(self) -> int:
+        """Of the last process that was started to lead for all workers, ring time; 0 if there was none."""
+        return self._words[at.M_AGENT_NS // 8]
+
+    @property
     def committed_ns(self) -> int:
         """Ring time of the last commit to SQLite; 0 if there was none."""
         return self._words[at.M_COMMITTED_NS // 8]
@@ -127,15 +132,16 @@ class Reader:
         """Everything that the row ever counted."""
         return _classes(self.cells(row))
 
-    def window(self, row: int, start_ns: int, now_ns: int) -> Window:
-        """Events of `row` from the slot that holds `start_ns` until now; both in ring time."""
+    def window(self, row: int, start_ns: int, now_ns: int, until: Counts | None = None) -> Window:
+        """Events of `row` from the slot that holds `start_ns` until now, both in ring time; or until the row's totals
+        were `until`, which were read at `now_ns`."""
         for _ in range(_MOST_TRIES):
-            found = self._window(row, start_ns, now_ns)
+            found = self._window(row, start_ns, now_ns, until)
             if found is not None:
                 return found
-        return Window(self.counts(row), whole=False)  # its boundaries are damaged: all that the row ever counted
+        return Window(until or self.counts(row), whole=False)  # its boundaries are damaged: all that it ever counted
 
-    def _window(self, row: int, start_ns: int, now_ns: int) -> Window | None:
+    def _window(self, row: int, start_ns: int, now_ns: int, until: Counts | None) -> Window | None:
         g, words = self._geometry, self._words
         hot = (g.row_hot + at.HOT_ENTRY * row) // 8
         opened, born = words[hot + at.HOT_OPEN // 8], words[hot + at.HOT_BIRTH_SLOT // 8]
@@ -156,11 +162,13 @@ class Reader:
             if found is None:
                 return None
             boundary = found
-        total = self.counts(row)
+        total = until or self.counts(row)
         good, bad, excluded = (
             (now - then) & at.COUNT_MASK
             for now, then in zip((total.good, total.bad, total.excluded), boundary, strict=True)
         )
+        if until is not None and max(good, bad, excluded) > at.COUNT_MASK // 2:
+            return Window(Counts(), whole, reach_ns)  # the first boundary since `slot` came after `until` was read
         return Window(Counts(good, bad, excluded), whole, reach_ns)
 
     def _boundary(self, row: int, slot: int, opened: int, fine: bool) -> tuple[int, int, int] | None:

@@ -12,6 +12,7 @@ from otelslo.ring.memory import unsafe_file_system
 RING_FILE = "live.ring"  # of layout 1; a new layout takes a new name, so that both can live during an upgrade
 DATABASE_FILE = "otelslo.db"
 LOCKS = "locks"
+LEADER_LOCK, AGENT_LOCK = "leader", "agent"
 DEFINITIONS_FILE = "definitions.json"  # for readers without the configuration
 DIRECTORY = ".otelslo"  # in the working directory, where nothing else is said
 

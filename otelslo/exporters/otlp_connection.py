@@ -1,0 +1,264 @@
+"""One connection to a collector on which everything together, from the name look-up to the last byte of an answer, ends
+by one deadline.
+
+The HTTP clients at hand bound each operation of a socket, so a peer that sends a byte a second holds them as long as it
+likes, and none of them bounds the name look-up. Here http.client speaks HTTP, over a socket that knows the deadline.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from otelslo.errors import shown
+from otelslo.exporters.otlp_settings import Settings
+
+LONGEST_ANSWER_BYTES = 1 << 16
+_PIECE_BYTES = 1 << 16
+_SECOND_NS = 1_000_000_000
+_Address = tuple[socket.AddressFamily, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; header values are "" where they are missing, and the body may be cut off."""
+
+    status: int
+    content_type: str
+    retry_after: str
+    location: str
+    body: bytes
+
+
+class Late(TimeoutError):
+    """The deadline is over."""
+
+
+class Deadline:
+    """A moment on the monotonic clock."""
+
+    def __init__(self, at_ns: int) -> None:
+        self._at_ns = at_ns
+
+    def left_s(self) -> float:
+        """Seconds until then. Raises Late past it."""
+        left_ns = self._at_ns - time.monotonic_ns()
+        if left_ns <= 0:
+            raise Late("no answer in time")
+        return left_ns / _SECOND_NS
+
+
+class Lookup:
+    """Finds the addresses of names. Nothing can interrupt a look-up, so it runs in a thread of its own, which is left
+    behind at the deadline; the next call waits for that one instead of beginning another."""
+
+    def __init__(self) -> None:
+        self._running: _Resolving | None = None
+
+    def addresses(self, host: str, port: int, deadline: Deadline) -> list[_Address]:
+        """Raises OSError: there is no such name, or Late: it was not found in time."""
+        try:
+            return _resolve(host, port, socket.AI_NUMERICHOST)
+        except (socket.gaierror, UnicodeError):
+            pass  # it is a name
+        running = self._running
+        if running is None or not running.is_alive() or running.asked != (host, port):
+            running = self._running = _Resolving(host, port)
+            running.start()
+        running.join(deadline.left_s())
+        if running.is_alive():
+            raise Late(f"the name {host} was not found in time")
+        self._running = None
+        if running.error is not None:
+            raise running.error
+        return running.found
+
+
+class _Resolving(threading.Thread):
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(name="otelslo-lookup", daemon=True)
+        self.asked = (host, port)
+        self.found: list[_Address] = []
+        self.error: OSError | None = None
+
+    def run(self) -> None:
+        try:
+            self.found = _resolve(*self.asked, 0)
+        except OSError as e:
+            self.error = e
+        except UnicodeError as e:  # a name that no encoding of names takes
+            self.error = OSError(f"{self.asked[0]} is no name of a host: {e}")
+
+
+def _resolve(host: str, port: int, flags: int) -> list[_Address]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return [(family, address) for family, _, _, _, address in found]
+
+
+class Connection:
+    """Posts to the endpoint of `settings`, one request after the other, all before the deadline; opened when needed."""
+
+    def __init__(self, settings: Settings, deadline: Deadline, lookup: Lookup) -> None:
+        self._settings = settings
+        self._deadline = deadline
+        self._lookup = lookup
+        self._socket: socket.socket | None = None
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def post(self, body: bytes, headers: dict[str, str]) -> Answer:
+        """Send `body` and read the answer, whatever it is; redirects are not followed.
+
+        Raises:
+            OSError: nobody there, the peer hung up or speaks no HTTP; Late past the deadline.
+        """
+        used = self._socket is not None
+        try:
+            try:
+                return self._post(body, headers)
+            except ConnectionError:
+                if not used:
+                    raise
+            return self._post(body, headers)  # the peer closed between two requests, as it may at any time
+        except ConnectionError:
+            raise
+        except http.client.HTTPException as e:
+            raise ConnectionError(f"the answer is no HTTP ({type(e).__name__}: {shown(str(e))})") from e
+        except TimeoutError as e:
+            if e.errno is not None or isinstance(e, Late):
+                raise
+            raise Late("no answer in time") from e
+
+    def close(self) -> None:
+        found, self._socket = self._socket, None
+        if found is not None:
+            _hang_up(found)
+
+    def _post(self, body: bytes, headers: dict[str, str]) -> Answer:
+        settings = self._settings
+        if self._socket is None:
+            self._socket = self._open()
+        line = _line(settings.host, settings.port, self._socket, self._deadline)
+        through = f"http://{settings.headers['host']}" if settings.proxy is not None and settings.tls is None else ""
+        told = dict(settings.proxy.headers) if through and settings.proxy is not None else {}
+        try:
+            line.request("POST", through + settings.target, body, {**settings.headers, **told, **headers})
+            response = line.getresponse()
+            content = response.read(LONGEST_ANSWER_BYTES)
+            if response.length and len(content) < LONGEST_ANSWER_BYTES:
+                raise http.client.IncompleteRead(content, response.length)
+            whole = response.isclosed() and not response.will_close
+        except BaseException:
+            self.close()
+            raise
+        if not whole:
+            self.close()
+        told_back = response.headers
+        return Answer(
+            status=response.status,
+            content_type=told_back.get("content-type", ""),
+            retry_after=told_back.get("retry-after", ""),
+            location=told_back.get("location", ""),
+            body=content,
+        )
+
+    # ── opening ────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _open(self) -> socket.socket:
+        settings = self._settings
+        where = settings if settings.proxy is None else settings.proxy
+        found = self._dial(self._lookup.addresses(where.host, where.port, self._deadline))
+        try:
+            if settings.tls is None:
+                return found
+            if settings.proxy is not None:
+                self._tunnel(found)
+            found.settimeout(self._deadline.left_s())
+            return settings.tls.wrap_socket(found, server_hostname=settings.host)
+        except BaseException:
+            _hang_up(found)
+            raise
+
+    def _dial(self, addresses: list[_Address]) -> socket.socket:
+        """The first address that answers; each gets its share of the time that is left."""
+        error: OSError = OSError("the name has no address")
+        for tried, (family, address) in enumerate(addresses):
+            found = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                found.settimeout(self._deadline.left_s() / (len(addresses) - tried))
+                found.connect(address)
+                found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError as e:
+                found.close()
+                error = e
+            else:
+                return found
+        raise error
+
+    def _tunnel(self, found: socket.socket) -> None:
+        settings = self._settings
+        assert settings.proxy is not None
+        line = _line(settings.proxy.host, settings.proxy.port, found, self._deadline)
+        there = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
+        line.request("CONNECT", there, headers={"host": there, **settings.proxy.headers})
+        status = line.getresponse().status
+        if status != 200:
+            raise ConnectionError(f"the proxy answered {status}")
+
+
+def _line(host: str, port: int, found: socket.socket, deadline: Deadline) -> http.client.HTTPConnection:
+    line = http.client.HTTPConnection(host, port)
+    line.auto_open = 0  # it would open without a deadline
+    line.sock = _Bounded(found, deadline)
+    return line
+
+
+def _hang_up(found: socket.socket) -> None:
+    """Close for all, also where a forked child has the same socket open."""
+    try:
+        found.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+    finally:
+        found.close()
+
+
+class _Bounded:
+    """What http.client asks of a socket, within the time that is left. Closing is up to the connection."""
+
+    def __init__(self, found: socket.socket, deadline: Deadline) -> None:
+        self._socket = found
+        self._deadline = deadline
+
+    def sendall(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            self._socket.settimeout(self._deadline.left_s())
+            rest = rest[self._socket.send(rest[:_PIECE_BYTES]) :]
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_Incoming(self._socket, self._deadline))
+
+    def close(self) -> None:
+        """http.client closes when an answer ends the connection, before its body is read."""
+
+
+class _Incoming(io.RawIOBase):
+    def __init__(self, found: socket.socket, deadline: Deadline) -> None:
+        self._socket = found
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._socket.settimeout(self._deadline.left_s())
+        return self._socket.recv_into(buffer)

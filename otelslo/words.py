@@ -1,0 +1,56 @@
+"""What user code may say of the request or call that it works on, whichever edge counts it."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar, Token
+
+
+class Words:
+    """What is said of one event: `otelslo.current().bad("nonsense")`. It counts if it is said before the event ends."""
+
+    # Attributes of the class until something is said: making one is then one allocation.
+    spoken = False
+    verdict: tuple[str, str] | None = None
+    is_shed = False
+    attributes: dict[str, str] | None = None
+
+    def good(self) -> None:
+        """It was good, whatever its status or exception; a latency objective still compares the latency."""
+        self.spoken, self.verdict = True, ("good", "good")
+
+    def bad(self, reason: str) -> None:
+        """It was bad, whatever its status."""
+        self.spoken, self.verdict = True, ("bad", str(reason))
+
+    def exclude(self, reason: str) -> None:
+        """It does not count."""
+        self.spoken, self.verdict = True, ("excluded", str(reason))
+
+    def shed(self) -> None:
+        """It was refused by our own shedding of load: a request by a 429 or 503, a call by returning or raising."""
+        self.spoken, self.is_shed = True, True
+
+    def set(self, **attributes: str) -> None:
+        """Attributes to group by, such as version="2026-11-01"."""
+        told = {key: str(value) for key, value in attributes.items()}
+        self.spoken, self.attributes = True, {**(self.attributes or {}), **told}
+
+
+here: ContextVar[Words] = ContextVar("otelslo.current")
+
+
+def leave(entered: Token[Words]) -> None:
+    """Undo a `here.set`; in another context, as when a coroutine is collected, there is nothing to undo."""
+    try:
+        here.reset(entered)
+    except ValueError:
+        return
+
+
+def current() -> Words:
+    """The innermost call that is tracked around here, in this thread or task and those that copied its context.
+
+    Outside of any it is one that nobody hears, so that a function works the same untracked.
+    """
+    found = here.get(None)
+    return Words() if found is None else found
