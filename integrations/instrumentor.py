@@ -4,9 +4,9 @@
     OTELSLO_CONFIG=slo.yaml opentelemetry-instrument gunicorn app:app
 
 In uvicorn and gunicorn, what the server calls is wrapped in the process that serves, once the app is loaded: whatever
-the app is made with, and whatever is around it. Under other servers the frameworks' own classes count, from the first
-call of an app on. A request is counted once however often it meets us, by hand or here, as long as the engine is the
-process's own.
+the app is made with, and whatever is around it; nothing else counts in that process. Under other servers the
+frameworks' own classes count, from the first call of an app on. A request is counted once however often it meets us, by
+hand or here, as long as the engine is the process's own.
 
 Nothing is imported that the service does not import itself, nothing starts in a parent that serves nothing, and nothing
 of ours is raised into the service: what fails is logged once, and the service runs uncounted.
