@@ -25,7 +25,7 @@ from tests.live.history import saved_counts
 from tests.live.servers import until
 from tests.live.watch import Watch
 
-pytest.importorskip("gunicorn", reason="needs gunicorn")
+gunicorn_package = pytest.importorskip("gunicorn", reason="needs gunicorn")
 
 PATHS = ["/ok", "/items/7", "/boom", "/raise", "/forbidden", "/missing", "/stream"]
 HOOKS = "from otelslo.integrations.gunicorn import on_exit, post_worker_init, worker_exit\n"
@@ -136,6 +136,13 @@ def test_every_request_is_counted_once(gunicorn, case):
     until(lambda: not before & server.workers(), "the old workers have gone")
     seen += server.ask_all(70)
     server.stop()
+    if gunicorn_package.version_info < (
+        27,
+    ):  # older ones, bare too, close some connections that they have not read from
+        assert seen.total() == 280
+        del seen["cut"]
+        assert server.counted() == seen
+        return
     assert seen == {"good": 120, **dict.fromkeys(("5xx", "exception", "unauthorised", "client_error"), 40)}
     assert server.counted() == seen, server.log.read_text()[-5000:]
     watch = Watch(server.state / "live.ring")
