@@ -59,7 +59,10 @@ def _language_of(path: str) -> contextlib.AbstractContextManager[Any]:
     """What LocaleMiddleware will choose by the path, if any path has a language in it."""
     if not settings.USE_I18N or not is_language_prefix_patterns_used(settings.ROOT_URLCONF)[0]:
         return contextlib.nullcontext()
-    return translation.override(translation.get_language_from_path(path) or settings.LANGUAGE_CODE)
+    found: contextlib.AbstractContextManager[Any] = translation.override(
+        translation.get_language_from_path(path) or settings.LANGUAGE_CODE
+    )
+    return found
 
 
 def _routes(resolver: URLResolver, prefix: str, depth: int) -> Iterator[str]:

@@ -42,7 +42,8 @@ class FlaskRoutes:
         try:
             return self._matched(path, method)
         except MethodNotAllowed as e:
-            return self._matched(path, e.valid_methods[0]) if e.valid_methods else None
+            other = next(iter(e.valid_methods or ()), None)
+            return None if other is None else self._matched(path, other)
         except HTTPException:  # not found, or a redirect to the same path with a slash
             return None
 

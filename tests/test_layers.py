@@ -146,7 +146,9 @@ def test_numba_is_named_in_one_file() -> None:
     assert naming == {"kernels/words.py"}
 
 
-@pytest.mark.parametrize("module", ["otelslo", "otelslo.status", "otelslo.budget", "otelslo.cli", "otelslo.asgi"])
+@pytest.mark.parametrize(
+    "module", ["otelslo", "otelslo.status", "otelslo.budget", "otelslo.cli", "otelslo.asgi", "otelslo.wsgi"]
+)
 def test_import_loads_nothing_heavy(module: str) -> None:
     heavy = ("numba", "numpy", "opentelemetry", "sqlite_utils")
     code = f"import {module}, sys; print([m for m in {heavy} if m in sys.modules])"
