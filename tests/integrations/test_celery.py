@@ -25,6 +25,7 @@ celery = pytest.importorskip("celery", reason="needs celery")
 
 from otelslo.integrations.celery import instrument, uninstrument  # noqa: E402
 
+LIMIT_S = 120.0  # ends a test that hangs
 CONFIGURATION = """
 slos:
   - {name: tasks, match: {kind: call}, group_by: route, target: "99%", window: 1d, reasons: [nonsense]}
@@ -65,13 +66,13 @@ class Worker:
         """Until as much is counted, and then exactly that."""
         total = sum(expected.values())
         with contextlib.suppress(AssertionError):
-            until(lambda: self.counted().total() >= total, f"{total} runs", 40)
+            until(lambda: self.counted().total() >= total, f"{total} runs", LIMIT_S)
         assert self.counted() == expected, (self.folder / "log").read_text()[-5000:]
 
     def stop(self) -> None:
         """A warm shutdown."""
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(40) == 0
+        assert self.process.wait(LIMIT_S) == 0
 
 
 @pytest.fixture
@@ -124,9 +125,9 @@ def test_prefork(started, tasks, tmp_path):
     worker.wait_for(COUNTED)
     for _ in range(2):
         tasks.killed.delay()
-    until(lambda: worker.counted()["(unknown) bad crashed"] == 2, "the killed ones are settled", 40)
+    until(lambda: worker.counted()["(unknown) bad crashed"] == 2, "the killed ones are settled", LIMIT_S)
     run = tasks.endless.delay()
-    until((tmp_path / "endless").exists, "it runs", 40)
+    until((tmp_path / "endless").exists, "it runs", LIMIT_S)
     tasks.app.control.revoke(run.id, terminate=True)
     worker.wait_for(COUNTED | {"(unknown) bad crashed": 2, "endless bad server_cancel": 1})
     worker.stop()
