@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 
+import pytest
 from components import Attributes, Books, Collector, VictoriaMetrics, receiving, service_environment
 
 from otelslo.kernels import layout as at
@@ -203,6 +204,7 @@ def test_totals_arrive_exactly_and_every_series_begins_at_0(tmp_path: Path) -> N
         assert set(it.books.newest("otelslo.faults", it.ring_id).values()) == {0}
 
 
+@pytest.mark.torture
 def test_totals_stay_exact_when_workers_and_leaders_are_killed(tmp_path: Path) -> None:
     chance = random.Random(SEED)
     with world(tmp_path) as it:
@@ -241,6 +243,7 @@ def test_the_last_totals_arrive_when_the_service_stops(tmp_path: Path) -> None:
         it.await_equal("what was counted last arrives")
 
 
+@pytest.mark.torture
 def test_the_newest_totals_arrive_after_an_outage_of_the_collector(tmp_path: Path) -> None:
     with world(tmp_path) as it:
         it.await_zeros()
@@ -306,6 +309,7 @@ def lose_all_under_load(it: World, number: int) -> None:
     print(f"{at_death} counted, {saved} of them in the database, {left} had left; {it.arrived_of('all')} at last")
 
 
+@pytest.mark.torture
 def test_no_counter_goes_back_when_a_ring_is_lost_under_load(tmp_path: Path) -> None:
     """What was not committed is lost with the ring, so none of it may have left."""
     with world(tmp_path) as it:
@@ -323,8 +327,8 @@ def test_with_the_database_lost_too_a_new_generation_begins(tmp_path: Path) -> N
         it.send(REQUESTS // 2)
         old_id = it.ring_id
         it.service.stop()
+        stopped_ns = time.time_ns()
         it.await_equal("the last totals of the old ring arrive")
-        of_old = len(it.books.points(instance=old_id))
         for name in ("live.ring", "otelslo.db"):
             (it.service.state_dir / name).unlink()
         it.service.start()
@@ -335,7 +339,8 @@ def test_with_the_database_lost_too_a_new_generation_begins(tmp_path: Path) -> N
         it.await_equal("the totals of the new ring arrive")
         assert it.arrived_of("all") == REQUESTS // 4
         assert it.books.instances() == [old_id, it.ring_id]
-        assert len(it.books.points(instance=old_id)) == of_old
+        # The collector may hand on the rest of the last report late, but nothing newer was said of the old ring.
+        assert max(point.time_ns for point in it.books.points(instance=old_id)) <= stopped_ns
 
 
 def test_promql_counts_every_event_once_over_kills_and_restarts(tmp_path: Path) -> None:
