@@ -17,12 +17,11 @@ from typing import Any
 
 from otelslo import default
 from otelslo.engine import Engine
-from otelslo.frameworks import _inside
+from otelslo.frameworks import layers
 from otelslo.wsgi import SLOMiddleware
 
 log = logging.getLogger("otelslo")
 
-_MOST_LOOKED_AT = 64
 _started: list[Engine] = []  # in this worker
 
 
@@ -68,17 +67,7 @@ def on_exit(server: Any) -> None:
 
 def _middleware_in(application: Any) -> list[SLOMiddleware]:
     """Ours, whatever is wrapped around it."""
-    waiting, known = [application], {id(None)}
-    found: list[SLOMiddleware] = []
-    while waiting and len(known) < _MOST_LOOKED_AT:
-        candidate = waiting.pop(0)
-        if id(candidate) in known:
-            continue
-        known.add(id(candidate))
-        if isinstance(candidate, SLOMiddleware):
-            found.append(candidate)
-        waiting += _inside(candidate)
-    return found
+    return [layer for layer in layers(application) if isinstance(layer, SLOMiddleware)]
 
 
 def _is_asynchronous(application: Any) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -67,6 +67,27 @@ def load(path: str | os.PathLike[str] | None = None, env: Mapping[str, str] | No
     if source.endswith(".py"):
         return _from_python(_run_file(source), source)
     return _from_yaml(_compose(source, _read(source)))
+
+
+def given_or_loaded(slos: Iterable[SLO] | None) -> Config:
+    """An engine's configuration: the objectives that it is given, else what `load` finds. Raises DefinitionError."""
+    if slos is None:
+        return load()
+    given = tuple(slos)
+    refuse_twins(given, lambda at, *texts: DefinitionError(f"SLO {at + 1}", *texts))
+    return Config(given)
+
+
+def difference(old: Sequence[SLO], new: Sequence[SLO]) -> str:
+    """What has changed between two sets of objectives, in words."""
+    before, after = ({slo.name: slo.definition() for slo in slos} for slos in (old, new))
+    parts = [
+        f"{len(new)} objectives",
+        *(f"{name} added" for name in after if name not in before),
+        *(f"{name} removed" for name in before if name not in after),
+        *(f"{name} changed" for name in after if name in before and after[name] != before[name]),
+    ]
+    return ", ".join(parts)
 
 
 def _read(source: str) -> str:

@@ -7,6 +7,7 @@ Nothing here knows a protocol. A request is whatever its edge hands on (a scope,
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,7 +26,7 @@ log = logging.getLogger("otelslo")
 _MOST_STATUSES = 1000
 
 
-class Edge:
+class Edge(ABC):
     """The part of a middleware that is the same for ASGI and WSGI.
 
     Raises:
@@ -54,17 +55,17 @@ class Edge:
         self._by_path = Methods()
 
     # ── what the protocol knows ────────────────────────────────────────────────────────────────────────────────────
+    @abstractmethod
     def _routes(self, request: Any) -> Routes | None:
         """The app's routes as they are now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _header(self, request: Any, name: str) -> str | None:
         """A request header by its lower-case name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _late(self, site: Site, request: Any) -> Site:
         """The site of the route that the framework has chosen; the same one if it has said nothing else."""
-        raise NotImplementedError
 
     def _status(self, given: Any) -> int | None:
         """The number of a status as the app gave it, None if it gave none."""

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
-import math
-import operator
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any
 
 from otelslo import config as configuration
 from otelslo import exporters
@@ -25,12 +23,13 @@ from otelslo.calls import CallSites, Track
 from otelslo.clock import Clock, SystemClock
 from otelslo.counts import Counts
 from otelslo.definition import Definition
-from otelslo.errors import DefinitionError, OtelsloError
+from otelslo.errors import OtelsloError
 from otelslo.evaluate import Traffic, statuses, traffic
 from otelslo.event import Event
 from otelslo.faults import Faults
 from otelslo.judging import Judge
 from otelslo.kernels import layout as at
+from otelslo.latencies import whole_ns
 from otelslo.names import Names
 from otelslo.objective import Objective
 from otelslo.plans import Plans
@@ -80,7 +79,7 @@ class Engine:
         version: str | None = None,
         agent: bool = False,
     ) -> None:
-        loaded = _configured(slos)
+        loaded = configuration.given_or_loaded(slos)
         self.config_path = loaded.watchable
         self.exporters = exporters.chosen(loaded.exporters, os.environ)
         self._agent = agent
@@ -236,9 +235,9 @@ class Engine:
             DefinitionError: the new configuration is wrong. The old one stays in force, as after the next.
             OtelsloError: a window is longer than the ring reaches, or the ring has no room.
         """
-        new = _configured(slos).slos
+        new = configuration.given_or_loaded(slos).slos
         with self._starting:
-            told = _difference(self.slos, new)
+            told = configuration.difference(self.slos, new)
             if self._started:
                 self._refuse_longer(new)
                 judge = self._judge_of(new)
@@ -369,7 +368,7 @@ class Engine:
             latency_ns: 0 to 2**62; anything else is counted as our own fault `bad_latency` and not stored.
         """
         if type(latency_ns) is not int:
-            latency_ns = _whole_ns(latency_ns)
+            latency_ns = whole_ns(latency_ns)
         plan = self.plan_for(track.event(outcome, latency_ns)) if track.judged_each else track.plans[outcome]
         try:
             code = self._record(self.page, plan, latency_ns)
@@ -456,42 +455,6 @@ class Engine:
             self.forget_plans()
         # A request may have judged by the old rows and be about to remember it: forget once more, a tick later.
         self._forget_again = changed
-
-
-def _whole_ns(latency_ns: object) -> int:
-    """A latency that is no plain int; -1, which the core refuses, for what is no number or not finite.
-
-    Without this the compiled call would convert: "5" and True would be counted, NaN and None would raise in a request.
-    """
-    if type(latency_ns).__name__ in ("bool", "bool_"):  # Python's and numpy's
-        return -1
-    if isinstance(latency_ns, SupportsIndex):
-        try:
-            return operator.index(latency_ns)
-        except TypeError:  # an array of several
-            return -1
-    if isinstance(latency_ns, float) and math.isfinite(latency_ns) and latency_ns >= 0:
-        return int(latency_ns)
-    return -1
-
-
-def _configured(slos: Iterable[SLO] | None) -> configuration.Config:
-    if slos is None:
-        return configuration.load()
-    given = tuple(slos)
-    configuration.refuse_twins(given, lambda at, *texts: DefinitionError(f"SLO {at + 1}", *texts))
-    return configuration.Config(given)
-
-
-def _difference(old: tuple[SLO, ...], new: tuple[SLO, ...]) -> str:
-    before, after = ({slo.name: slo.definition() for slo in slos} for slos in (old, new))
-    parts = [
-        f"{len(new)} objectives",
-        *(f"{name} added" for name in after if name not in before),
-        *(f"{name} removed" for name in before if name not in after),
-        *(f"{name} changed" for name in after if name in before and after[name] != before[name]),
-    ]
-    return ", ".join(parts)
 
 
 def _check_platform() -> None:

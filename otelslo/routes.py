@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 _NAMED_GROUP = re.compile(r"\(\?P<[^>]+>")
 _PORT = re.compile(r":[0-9]*$")
 _MOUNT_TAIL = "/(?P<path>.*)$"
+_LOOSE_TAIL = "(?P<path>.*)$"  # of a mount whose pattern was changed so that it answers without the slash too
 _MOST_DEEP = 16
 _MOST_ROUTES = 10_000
 _MOST_COMPILED = 256
@@ -143,7 +144,8 @@ class RouteTable:
         routes = _below(route, above)
         if routes:
             return Branch(pattern, list(self._read(routes, name, (*above, route))))
-        return Leaf(name + "/*", pattern + "/.*", None, None)
+        slash = "/" if route.path_regex.pattern.endswith(_MOUNT_TAIL) else ""
+        return Leaf(name + "/*", f"{pattern}{slash}.*", None, None)
 
 
 def application_routes(application: Any) -> list[Any]:
@@ -219,7 +221,7 @@ def _path(route: Any) -> str:
 
 def _is_mount(route: Any) -> bool:
     """A route for `/files/{path:path}` has the same regex as a mount, but no routes."""
-    return hasattr(route, "routes") and route.path_regex.pattern.endswith(_MOUNT_TAIL)
+    return hasattr(route, "routes") and route.path_regex.pattern.endswith(_LOOSE_TAIL)
 
 
 def inner_routes(route: Any) -> list[Any]:
@@ -241,7 +243,10 @@ def _pattern(route: Any) -> str | None:
     regex = getattr(route, "path_regex", None)
     if not isinstance(regex, re.Pattern):
         return None
-    text = regex.pattern.removesuffix(_MOUNT_TAIL) if _is_mount(route) else regex.pattern.removesuffix("$")
+    tails = (_MOUNT_TAIL, _LOOSE_TAIL) if _is_mount(route) else ("$",)
+    text = regex.pattern
+    for tail in tails:
+        text = text.removesuffix(tail)
     text = _NAMED_GROUP.sub("(?:", text.removeprefix("^"))
     try:
         re.compile(text)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -97,7 +98,12 @@ class Runner:
             return
         self._stop.clear()
         self._thread = threading.Thread(target=self._run, name="otelslo", daemon=True)
-        self._thread.start()
+        # Signals are the app's: a thread inherits this mask, and so do those that exporters start from it.
+        masked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._thread.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, masked)
 
     def stop(self) -> None:
         """End the thread; a leader, or the last worker to stop, commits a last time."""

@@ -17,7 +17,8 @@ HEALTH_CHECK = "health_check"
 INVALID = "invalid"
 DEFAULT_HEALTH_CHECKS = (
     *("/health", "/healthz", "/health/live", "/health/ready", "/live", "/livez", "/liveness"),
-    *("/ready", "/readyz", "/readiness", "/startupz", "/ping", "/metrics", "/-/healthy", "/-/ready"),
+    *("/ready", "/readyz", "/readiness", "/startupz", "/ping", "/metrics", "/metrics/*", "/-/healthy", "/-/ready"),
+    "/grpc.health.v1.Health/*",
 )
 REASON = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from exporters.receiver import PATIENCE_S
+from exporters.reports import report, row
 
 from otelslo import SLO
 from otelslo.delivery import Delivery, chosen_interval_ns
 from otelslo.exporters import ExportFailed
 from otelslo.report import Report
-from tests.exporters.receiver import PATIENCE_S
-from tests.exporters.reports import report, row
 
 S = 10**9
 PLAIN = SLO("checkout")

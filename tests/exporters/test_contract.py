@@ -7,11 +7,11 @@ import time
 
 import pytest
 
+from exporters.receiver import ends
+from exporters.reports import report, report_of, row
 from otelslo import SLO, exporters
 from otelslo.errors import DefinitionError
 from otelslo.exporters import ExportFailed
-from tests.exporters.receiver import ends
-from tests.exporters.reports import report, report_of, row
 
 REPORT = report([SLO("checkout")], [row(SLO("checkout"), [3, 2, 1])])
 

@@ -10,10 +10,10 @@ import time
 
 import pytest
 
+from exporters.receiver import PATIENCE_S, drip, ends, hang, partial, raw, receiving, status
+from exporters.reports import RING_ID, attributes, points, report, row, values
 from otelslo import SLO
 from otelslo.exporters import ExportFailed, otlp
-from tests.exporters.receiver import PATIENCE_S, drip, ends, hang, partial, raw, receiving, status
-from tests.exporters.reports import RING_ID, attributes, points, report, row, values
 
 PLAIN = SLO("checkout")
 GROUPED = SLO("search", group_by=["route"])

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporters.reports import encoded, points, report, report_of, row, word
 from otelslo import SLO
 from otelslo.kernels.bounds import BUCKETS, UPPER_NS, USED_WORDS
-from tests.exporters.reports import encoded, points, report, report_of, row, word
 
 CALLS = SLO("calls", match={"kind": "call"})
 S = 10**9

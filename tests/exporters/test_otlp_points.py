@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from drive import advance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE
 from opentelemetry.sdk.resources import Resource
 
+from exporters.reports import RING_ID, START_NS, attributes, encoded, points, report, report_of, row, values, word
 from otelslo import SLO
 from otelslo.exporters.otlp_points import MOST_POINTS, requests
 from otelslo.faults import REASONS
 from otelslo.report import Report
 from otelslo.rowkey import SELF, RowKey
-from tests.drive import advance
-from tests.exporters.reports import RING_ID, START_NS, attributes, encoded, points, report, report_of, row, values, word
 
 PLAIN = SLO("checkout")
 BY_ROUTE = SLO("search", indicator="latency", threshold="200ms", target="95%", group_by=["route", "version"])

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from exporters.receiver import PATIENCE_S, Receiver, drip, ends, receiving, status
+from exporters.reports import report, row, values
 from otelslo import SLO
 from otelslo.exporters import ExportFailed, otlp
-from tests.exporters.receiver import PATIENCE_S, Receiver, drip, ends, receiving, status
-from tests.exporters.reports import report, row, values
 
 PLAIN = SLO("checkout")
 GIVEN = report([PLAIN], [row(PLAIN, [7])])

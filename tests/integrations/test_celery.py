@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drive import cells, groups
+from live.servers import until
+from live.watch import Watch
 
 from otelslo import SLO
 from otelslo.definition import FIRST_EXCLUDED
-from tests.drive import cells, groups
-from tests.live.servers import until
-from tests.live.watch import Watch
 
 celery = pytest.importorskip("celery", reason="needs celery")
 
 from otelslo.integrations.celery import instrument, uninstrument  # noqa: E402
 
+TESTS = Path(__file__).parents[1]
 LIMIT_S = 120.0  # ends a test that hangs
 CONFIGURATION = """
 slos:
@@ -44,10 +45,14 @@ class Worker:
             "OTELSLO_CONFIG": os.fspath(folder / "slo.yaml"),
             "OTELSLO_STATE_DIR": os.fspath(folder / "state"),
         }
-        command = [sys.executable, "-m", "celery", "-A", "tests.integrations.celery_app", "worker", "-l", "INFO"]
+        command = [sys.executable, "-m", "celery", "-A", "integrations.celery_app", "worker", "-l", "INFO"]
         with (folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, "--without-gossip", "--without-mingle", *arguments], env=environment, stdout=log, stderr=log
+                [*command, "--without-gossip", "--without-mingle", *arguments],
+                cwd=TESTS,
+                env=environment,
+                stdout=log,
+                stderr=log,
             )
 
     def counted(self) -> Counter[str]:
@@ -79,8 +84,8 @@ class Worker:
 def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The tasks, bound to this test's broker."""
     monkeypatch.setenv("CELERY_FOLDER", os.fspath(tmp_path))
-    sys.modules.pop("tests.integrations.celery_app", None)
-    yield importlib.import_module("tests.integrations.celery_app")
+    sys.modules.pop("integrations.celery_app", None)
+    yield importlib.import_module("integrations.celery_app")
     uninstrument()
 
 
@@ -167,7 +172,7 @@ def test_eager(eager, tasks, propagates):
     counted = cells(eager, "tasks")
     assert counted == {"good": 1, "bad exception": 1, "bad nonsense": 1}
     assert set(groups(eager, "tasks")) == {
-        f"route=tests.integrations.celery_app.{name}" for name in ("add", "fail", "nonsense")
+        f"route=integrations.celery_app.{name}" for name in ("add", "fail", "nonsense")
     }
 
 

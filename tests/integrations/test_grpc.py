@@ -10,12 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from drive import cells, groups, names
+from live.servers import until
 
 import otelslo
 from otelslo import SLO
 from otelslo.words import Words
-from tests.drive import cells, groups, names
-from tests.live.servers import until
 
 grpc = pytest.importorskip("grpc", reason="needs grpcio")
 grpc_rpc = pytest.importorskip("otelslo.integrations.grpc_rpc")

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from drive import cells, names
+from live.servers import until
 
 import otelslo
 from otelslo import SLO
-from tests.drive import cells, names
-from tests.live.servers import until
 
 grpc = pytest.importorskip("grpc", reason="needs grpcio")
 

@@ -17,13 +17,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from live.history import saved_counts
+from live.servers import until
+from live.watch import Watch
 from otelslo.integrations import gunicorn as hooks
 
 from otelslo import Engine
 from otelslo.wsgi import SLOMiddleware
-from tests.live.history import saved_counts
-from tests.live.servers import until
-from tests.live.watch import Watch
 
 gunicorn_package = pytest.importorskip("gunicorn", reason="needs gunicorn")
 
@@ -60,7 +60,12 @@ class Gunicorn:
             command = [sys.executable, "-m", "gunicorn", "-c", os.fspath(folder / "gunicorn.conf.py")]
             command += ["-b", f"fd://{listening.fileno()}", "-w", "2", "--graceful-timeout", "20", *arguments]
             self.process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, pass_fds=[listening.fileno()]
+                command,
+                cwd=TESTS,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                pass_fds=[listening.fileno()],
             )
 
     def ask(self, path: str) -> int | str:
@@ -114,7 +119,8 @@ def gunicorn(tmp_path: Path, kernels: Path) -> Iterator[Any]:
             one.process.wait()
 
 
-WSGI = "tests.integrations.gunicorn_app:application"
+TESTS = Path(__file__).parents[1]
+WSGI = "integrations.gunicorn_app:application"
 CASES = {
     "sync": (["-k", "sync", WSGI], False, {}),
     "sync preloaded with hooks": (["-k", "sync", "--preload", WSGI], True, {}),
@@ -176,7 +182,7 @@ def test_a_worker_that_is_timed_out(gunicorn):
 @pytest.mark.parametrize("preload", [[], ["--preload"]])
 def test_workers_of_uvicorn(gunicorn, preload):
     pytest.importorskip("uvicorn_worker", reason="needs uvicorn-worker")
-    application = "tests.integrations.gunicorn_app:asgi_application()"
+    application = "integrations.gunicorn_app:asgi_application()"
     server = gunicorn("-k", "uvicorn_worker.UvicornWorker", "--max-requests", "60", *preload, application, hooks=True)
     seen = server.ask_all(140)
     server.process.send_signal(signal.SIGHUP)

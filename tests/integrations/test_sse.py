@@ -15,17 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drive import advance, cells, http_scope, serve
+from live.watch import Watch
 from starlette.applications import Starlette
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from otelslo import SLO, Engine
 from otelslo.asgi import SLOMiddleware
-from tests.drive import advance, cells, http_scope, serve
-from tests.live.watch import Watch
 
 from .sse_app import HAS_SSE_STARLETTE
 
+TESTS = Path(__file__).parents[1]
 PATIENCE_S = 60.0
 needs_sse_starlette = pytest.mark.skipif(not HAS_SSE_STARLETTE, reason="needs sse-starlette")
 by_both = pytest.mark.parametrize("how", ["starlette", pytest.param("sse_starlette", marks=needs_sse_starlette)])
@@ -38,8 +39,8 @@ class Served:
         self.state = state
         with socket.create_server(("127.0.0.1", 0)) as listening:
             self.port = listening.getsockname()[1]
-            command = [sys.executable, "-m", "tests.integrations.sse_app", str(listening.fileno()), os.fspath(state)]
-            self.process = subprocess.Popen(command, pass_fds=[listening.fileno()])
+            command = [sys.executable, "-m", "integrations.sse_app", str(listening.fileno()), os.fspath(state)]
+            self.process = subprocess.Popen(command, cwd=TESTS, pass_fds=[listening.fileno()])
 
     def connect(self, path: str) -> Any:
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)
