@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from otelslo import config
+from otelslo import config, default
 from otelslo.cli import COMMANDS
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +44,9 @@ async def hello(request: Request) -> JSONResponse:
 
 
 def test_every_snippet_is_known_to_a_test() -> None:
-    assert [kind for kind, _ in SNIPPETS] == ["sh", "sh", "python", "sh", "yaml", "sh", "python", "python", "python"]
+    assert [kind for kind, _ in SNIPPETS] == [
+        *("sh", "sh", "python", "python", "sh", "yaml", "sh", "python", "python", "python", "python"),
+    ]
 
 
 def test_wrapping_an_app_and_asking_for_its_status() -> None:
@@ -54,6 +57,18 @@ def test_wrapping_an_app_and_asking_for_its_status() -> None:
     (line,) = [line for text in snippets("sh") for line in text.splitlines() if line.startswith("otelslo status")]
     shown = subprocess.run([sys.executable, "-m", *shlex.split(line)], capture_output=True, text=True, check=True)
     assert "availability" in shown.stdout
+
+
+def test_wrapping_a_wsgi_app() -> None:
+    flask = pytest.importorskip("flask", reason="needs flask")
+    app = flask.Flask("shop")
+    app.add_url_rule("/items/<int:number>", "item", lambda number: str(number))
+    exec(python_with("app.wsgi_app"), {"app": app})
+    with closing(app.wsgi_app.engine):
+        assert app.test_client().get("/items/7").data == b"7"
+        (status,) = app.wsgi_app.engine.status()
+        assert status.counts.good == 1
+        assert "/items/<int:number>" in {one.name for one in app.wsgi_app.engine.traffic()}
 
 
 def test_the_configuration_is_good_and_explained() -> None:
@@ -87,6 +102,16 @@ def test_what_the_app_says() -> None:
         assert client.get("/recommend").status_code == 200
         (status,) = app.middleware_stack.app.engine.status()
         assert (status.counts.good, status.counts.bad) == (0, 1)
+
+
+def test_tracked_functions_and_blocks() -> None:
+    Path("slo.yaml").write_text("slos:\n  - {name: calls, match: {kind: call}, group_by: route}\n")
+    names: dict[str, object] = {}
+    exec(python_with("otelslo.track("), names)
+    with default.engine() as engine:
+        assert [names["recommend"](user) for user in ("ann", None)] == [["book"], ["book"]]
+        found = {status.group: (status.counts.good, status.counts.bad) for status in engine.status()}
+    assert found == {"route=recommender": (2, 0), "route=rerank": (1, 1)}
 
 
 def test_call_sites(capsys: pytest.CaptureFixture[str]) -> None:
