@@ -84,6 +84,7 @@ LEFT = [(form, kind) for form in FORMS for kind in KINDS if form is not Service 
 def serving(service: Any, *interceptors: Any, **options: Any) -> Any:
     """A server in an event loop of its own, in a thread."""
     started: futures.Future[Any] = futures.Future()
+    ended = asyncio.Event()
     pool = futures.ThreadPoolExecutor(4)
 
     async def run() -> None:
@@ -91,23 +92,23 @@ def serving(service: Any, *interceptors: Any, **options: Any) -> Any:
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         started.set_result((server, port, asyncio.get_running_loop()))
-        await server.wait_for_termination()
+        await ended.wait()
+        await server.stop(None)
 
     thread = threading.Thread(target=asyncio.run, args=[run()])
     thread.start()
     server, port, loop = started.result(30)
+
+    def stop() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it has been stopped before
+            loop.call_soon_threadsafe(ended.set)
+        thread.join()
+
     try:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield SimpleNamespace(
-                channel=channel,
-                server=server,
-                stop=lambda: asyncio.run_coroutine_threadsafe(server.stop(None), loop).result(30),
-            )
+            yield SimpleNamespace(channel=channel, server=server, stop=stop)
     finally:
-        if not loop.is_closed():
-            with contextlib.suppress(RuntimeError):
-                asyncio.run_coroutine_threadsafe(server.stop(None), loop)
-        thread.join()
+        stop()
         pool.shutdown()
 
 

@@ -29,7 +29,9 @@ _warm: list[Path] = []  # compiled kernels of the first service, for the state d
 
 
 def warm_up(directory: Path) -> None:
-    """Compile the kernels once; every later service with a new state directory of its own starts with them."""
+    """Compile the kernels, once a run; every later service with a new state directory of its own starts with them."""
+    if _warm:
+        return
     with Service(directory, 1) as service:
         service.stop()
     shutil.copytree(
@@ -44,7 +46,7 @@ def warm_up(directory: Path) -> None:
 
 def warm_state(state_dir: Path) -> None:
     """A new state directory that has the compiled kernels and nothing else."""
-    for kernels in _warm:
+    for kernels in _warm:  # none while the first service makes them
         shutil.copytree(kernels, state_dir)
 
 
