@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,11 +45,31 @@ class Agent:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
+    def stand_still(self, database: Path) -> None:
+        """Stop it, but not in the middle of a commit: then nobody could write before it goes on."""
+        while True:
+            self.process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
+            if can_be_written(database):
+                return
+            self.process.send_signal(signal.SIGCONT)
+
     def end(self, number: signal.Signals) -> None:
         """Signal the agent itself, not the command that started it in its surroundings."""
         children = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True).stdout.split()
         os.kill(int(children[0]) if children else self.process.pid, number)
         self.process.wait(30)
+
+
+def can_be_written(database: Path) -> bool:
+    """Whether nobody holds the database's lock; a worker's own short commit is waited for."""
+    with closing(sqlite3.connect(database, timeout=2)) as db:
+        try:
+            db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        db.execute("ROLLBACK")
+    return True
 
 
 @contextmanager
@@ -101,7 +122,7 @@ def test_an_agent_that_stands_still_does_not_keep_workers_from_leading(tmp_path:
     with Service(tmp_path, 2) as service, agent_of(service) as agent:
         watch = watch_of(service)
         until(lambda: leads(service, watch, agent=True), "the agent leads")
-        agent.process.send_signal(signal.SIGSTOP)
+        agent.stand_still(service.state_dir / "otelslo.db")
         counted = send(service, 200)
         until(lambda: leads(service, watch, agent=False), "a worker leads")
         await_commit(watch)
