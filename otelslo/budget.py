@@ -36,13 +36,18 @@ class Budget:
 
 def budget(counts: Counts, target: Fraction, window_ns: int) -> Budget:
     """The budget of a window of `window_ns` with these counts: allowed = (1 - target) * valid."""
+    return budget_of(Fraction(counts.valid), counts.bad, target, window_ns)
+
+
+def budget_of(valid: Fraction, bad: int, target: Fraction, window_ns: int) -> Budget:
+    """The budget of a window with so many valid events, `bad` of them bad."""
     allowance = 1 - target
-    allowed = allowance * counts.valid
-    remaining = allowed - counts.bad
-    ratio = remaining / allowed if counts.valid else None
+    allowed = allowance * valid
+    remaining = allowed - bad
+    ratio = remaining / allowed if valid else None
     return Budget(
         allowed=allowed,
-        spent=counts.bad,
+        spent=bad,
         remaining=remaining,
         remaining_ratio=ratio,
         allowed_time_ns=_floor(allowance * window_ns),

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Protocol
 
 _BOOT = time.CLOCK_BOOTTIME if hasattr(time, "CLOCK_BOOTTIME") else time.CLOCK_MONOTONIC
@@ -69,6 +70,21 @@ class ManualClock:
     def step_wall(self, *, s: float) -> None:
         """Step the wall clock, as a wrong time server does."""
         self._step_ns += round(s * _SECOND)
+
+
+def ring_at(table: Sequence[tuple[int, int]], wall_ns: int) -> int:
+    """The ring time that the wall clock called `wall_ns` (Unix ns): the last such moment.
+
+    `table` has (since ring time, wall offset) in order of time. What a clock that was stepped forward never showed is
+    the moment of the step.
+    """
+    until_ns: int | None = None
+    for since_ns, offset_ns in reversed(table):
+        if wall_ns >= since_ns + offset_ns or since_ns == table[0][0]:
+            found = wall_ns - offset_ns
+            return found if until_ns is None else min(found, until_ns)
+        until_ns = since_ns
+    return wall_ns
 
 
 def host_boot_ns() -> int:

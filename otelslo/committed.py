@@ -36,6 +36,9 @@ class CommittedRows:
     def wall_offset_ns(self) -> int:
         return self._offset_ns
 
+    def ring_at(self, wall_ns: int) -> int:
+        return self._reader.ring_at(wall_ns)
+
     def cells(self, row: int) -> list[int]:
         return self._cells[CELLS * row : CELLS * (row + 1)].tolist()
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from otelslo.about import About
+from otelslo.alerts import AlertPlan
 from otelslo.errors import DefinitionError, shown
 from otelslo.event import Outcome
-from otelslo.window import format_duration, format_target
+from otelslo.period import Calendar, Period, Rolling
+from otelslo.slices import Slices
+from otelslo.window import format_target
 
 CELLS = 16
 FIRST_EXCLUDED = 10
@@ -71,7 +75,10 @@ def meaning_of(parts: Mapping[str, object]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What deciders and readers need of an objective; durations in nanoseconds."""
+    """What deciders and readers need of an objective; durations in nanoseconds.
+
+    `window_ns` is the window's length, or of a calendar window the longest that it can have.
+    """
 
     name: str
     indicator: str
@@ -84,6 +91,17 @@ class Definition:
     group_by: tuple[str, ...] = ()
     max_groups: int = 50
     description: str = ""
+    period: Period | None = None
+    slices: Slices | None = None
+    sla_ratio: Fraction | None = None
+    about: About = field(default_factory=About)
+    alerts: AlertPlan = field(default_factory=AlertPlan)
+    notify: tuple[str, ...] | None = None
+
+    @property
+    def over(self) -> Period:
+        """The window that it is measured over."""
+        return self.period or Rolling(self.window_ns)
 
     @property
     def target(self) -> str:
@@ -92,8 +110,8 @@ class Definition:
 
     @property
     def window(self) -> str:
-        """The window as text, exactly: "30d"."""
-        return format_duration(self.window_ns)
+        """The window as text, exactly: "30d", "month (Europe/Paris)"."""
+        return self.over.text
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` reads back, here or in another process."""
@@ -112,6 +130,14 @@ class Definition:
             "reason_cells": list(self.reason_cells),
             "max_groups": self.max_groups,
             "description": self.description,
+            "calendar": {"unit": self.period.unit, "timezone": self.period.timezone}
+            if isinstance(self.period, Calendar)
+            else None,
+            "slices": None if self.slices is None else self.slices.to_json(),
+            "sla": None if self.sla_ratio is None else [self.sla_ratio.numerator, self.sla_ratio.denominator],
+            "about": self.about.to_json(),
+            "alerts": self.alerts.to_json(),
+            "notify": None if self.notify is None else list(self.notify),
         }
 
     @classmethod
@@ -130,10 +156,27 @@ class Definition:
                 group_by=tuple(data.get("group_by") or ()),
                 max_groups=int(data.get("max_groups", 50)),
                 description=str(data.get("description", "")),
+                **_surroundings(data),
             )
         except (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError) as damage:
             problem = f"it cannot be read ({type(damage).__name__}: {shown(str(damage))})"
             raise DefinitionError("saved definition", problem, "Let a running worker write it anew") from damage
+
+
+def _surroundings(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What earlier versions did not write has its default."""
+    calendar, slices, sla = data.get("calendar"), data.get("slices"), data.get("sla")
+    notify, alerts = data.get("notify"), data.get("alerts")
+    return {
+        "period": Rolling(int(data["window_ns"]))
+        if calendar is None
+        else Calendar(str(calendar["unit"]), str(calendar["timezone"])),
+        "slices": None if slices is None else Slices.from_json(slices),
+        "sla_ratio": None if sla is None else Fraction(int(sla[0]), int(sla[1])),
+        "about": About.from_json(data.get("about") or {}),
+        "alerts": AlertPlan() if alerts is None else AlertPlan.from_json(alerts),
+        "notify": None if notify is None else tuple(str(name) for name in notify),
+    }
 
 
 def _sixteen(cells: Sequence[str]) -> tuple[str, ...]:

@@ -166,9 +166,9 @@ class Engine:
         from otelslo.runner import Runner
 
         self.kernels: Kernels = compile_kernels_for(self.state_dir)
-        geometry = self._geometry
-        for slo in self.slos:
-            geometry = geometry.reaching(slo.window_ns) if slo.window_ns > geometry.reach_ns else geometry
+        geometry = self._geometry.for_objectives(
+            [slo.window_ns for slo in self.slos], [slo.slices.length_ns for slo in self.slos if slo.slices]
+        )
         self.runner = runner = Runner(self, self._agent)
         try:
             self._use(*open_ring(self.state_dir, geometry, self.clock, self.kernels, runner.saved, self._is_wanted))
@@ -259,8 +259,11 @@ class Engine:
         self._on_reload.append(renew)
 
     def _refuse_longer(self, slos: tuple[SLO, ...]) -> None:
-        reach_ns = self.ring.geometry.reach_ns
+        reach_ns, slot_ns = self.ring.geometry.reach_ns, self.ring.geometry.coarse_ns
         for slo in slos:
+            if slo.slices is not None and slo.slices.length_ns % slot_ns:
+                problem = f"the slices of {slo.name} are finer than the slots of the running ring"
+                raise OtelsloError(f"{problem} ({format_duration(slot_ns)}). Restart all workers")
             if slo.window_ns > reach_ns:
                 problem = (
                     f"the window of {slo.name} is longer than the running ring reaches ({format_duration(reach_ns)})"

@@ -5,96 +5,110 @@ Needs no compiler: `otelslo status` uses it as it is, the leader hands in its co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from otelslo.counts import Counts
 from otelslo.definition import FIRST_EXCLUDED, OTHER, OVERFLOW, UNKNOWN, Definition
 from otelslo.kernels.bounds import USED_WORDS
 from otelslo.latencies import observed, quantile_ns
-from otelslo.ring.reader import Reader, Window
-from otelslo.rowkey import RowKey
+from otelslo.notes import SNAP_NS, Marked, snapped
+from otelslo.ring.reader import Reader
 from otelslo.status import Status, assess
+from otelslo.tally import CountSince, Line, Rows, Span, Tally, merged
 
-CountSince = Callable[[int, int], Counts]  # row, ring time of the window's start
+__all__ = ["Book", "CountSince", "Rows", "Traffic", "statuses", "traffic"]
 
 
-class Rows(Protocol):
-    """What statuses are made of: rows of a ring, live or saved. Times are ring time in ns."""
+class Book:
+    """What somebody who evaluates again and again keeps in between: slices that are counted already."""
 
-    @property
-    def rows(self) -> int: ...
-    def row_name(self, row: int) -> RowKey: ...
-    def row_birth_ns(self, row: int) -> int: ...
-    def wall_offset_ns(self) -> int: ...
-    def cells(self, row: int) -> list[int]: ...
-    def counts(self, row: int) -> Counts: ...
-    def window(self, row: int, start_ns: int, now_ns: int) -> Window: ...
+    def __init__(self) -> None:
+        self._lines: dict[tuple[str, str, str | None], Line] = {}
+
+    def line(self, definition: Definition, group: str | None, excluded: tuple[Span, ...]) -> Line | None:
+        if definition.slices is None:
+            return None
+        key = (definition.name, definition.meaning, group)
+        line = self._lines.get(key)
+        if line is None or not line.goes_on(definition.slices, excluded):
+            line = self._lines[key] = Line(definition.slices, excluded)
+        return line
 
 
 def statuses(
-    definitions: Iterable[Definition], reader: Rows, now_ns: int, count_since: CountSince | None = None
+    definitions: Iterable[Definition],
+    rows: Rows,
+    now_ns: int,
+    count_since: CountSince | None = None,
+    marked: Marked = Marked(),  # noqa: B008
+    book: Book | None = None,
 ) -> list[Status]:
     """One status per objective and group; `now_ns` is ring time. Empty overflow and unknown groups are left out."""
-    offset = reader.wall_offset_ns()
-    rows = _rows_by_meaning(reader)
+    by_meaning = _rows_by_meaning(rows)
     found = []
     for definition in definitions:
-        for group, row in rows.get((definition.name, definition.meaning), ()):
-            if group in (OVERFLOW, UNKNOWN) and reader.counts(row) == Counts():
+        excluded, planned = _spans(definition, rows, now_ns, marked)
+        for group, row in by_meaning.get((definition.name, definition.meaning), ()):
+            if group in (OVERFLOW, UNKNOWN) and rows.counts(row) == Counts():
                 continue
-            counted = _Counted(reader, row, now_ns, definition.window_ns, count_since)
-            born = reader.row_birth_ns(row)
-            since = born if counted.whole else max(born, counted.window.reach_ns)
-            found.append(
-                assess(
-                    definition,
-                    group,
-                    counted.over,
-                    counted.reasons(),
-                    since + offset,
-                    now_ns + offset,
-                    whole=counted.whole,
-                    born_ns=born + offset,
-                )
-            )
+            line = book.line(definition, group, excluded) if book is not None else None
+            tally = Tally(rows, row, now_ns, definition.slices, excluded, count_since, line)
+            found.append(_status(definition, group, rows, row, now_ns, tally, planned))
     return found
 
 
-class _Counted:
-    """One row's counts; those of the objective's own window are the reader's, which says how far back they reach."""
+def _status(
+    definition: Definition, group: str | None, rows: Rows, row: int, now_ns: int, tally: Tally, planned: Sequence[Span]
+) -> Status:
+    offset, born = rows.wall_offset_ns(), rows.row_birth_ns(row)
+    start_ns = now_ns - definition.window_ns
+    if not definition.over.rolling:
+        # The nearest boundary: the clocks may have drifted apart, and the slot that holds the start is yesterday's.
+        start_ns = (rows.ring_at(definition.over.bounds(now_ns + offset)[0]) + SNAP_NS // 2) // SNAP_NS * SNAP_NS
+    window = tally.since(start_ns)
+    since = born if window.whole else max(born, window.reach_ns)
+    return assess(
+        definition,
+        group,
+        tally.over,
+        _reasons(rows, row),
+        since + offset,
+        now_ns + offset,
+        counts=window.counts,
+        whole=window.whole,
+        born_ns=born + offset,
+        excluded_since=tally.excluded_since(start_ns),
+        planned_bad=sum(tally.events(max(a, start_ns), b).bad for a, b in planned if b > start_ns),
+        empty_slices=tally.empty_slices(start_ns),
+    )
 
-    def __init__(self, reader: Rows, row: int, now_ns: int, window_ns: int, count_since: CountSince | None) -> None:
-        self.reader = reader
-        self.row = row
-        self.now_ns = now_ns
-        self.count_since = count_since
-        self.window_ns = window_ns
-        self.window = reader.window(row, now_ns - window_ns, now_ns)
 
-    @property
-    def whole(self) -> bool:
-        return self.window.whole
+def _spans(
+    definition: Definition, rows: Rows, now_ns: int, marked: Marked
+) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+    """Ring time of what is excluded after the fact, and of planned spending, of one objective."""
+    excluded = [
+        snapped(rows.ring_at(one.start_wall_ns), rows.ring_at(one.end_wall_ns))
+        for one in marked.exclusions
+        if one.slo in (None, definition.name)
+    ]
+    planned = [
+        (rows.ring_at(one.start_wall_ns), now_ns + 1 if one.end_wall_ns is None else rows.ring_at(one.end_wall_ns))
+        for one in marked.annotations
+        if one.planned and one.slo in (None, definition.name)
+    ]
+    return merged(excluded), merged(planned)
 
-    def over(self, window_ns: int) -> Counts:
-        if window_ns == self.window_ns:
-            return self.window.counts
-        start = self.now_ns - window_ns
-        if self.count_since is not None:
-            return self.count_since(self.row, start)
-        return self.reader.window(self.row, start, self.now_ns).counts
 
-    def reasons(self) -> dict[str, int]:
-        """Counts by reason since the row's birth; the ring keeps windows per class only."""
-        names = self.reader.row_name(self.row).reasons
-        cells = self.reader.cells(self.row)
-        found: dict[str, int] = {}
-        for cell, (name, count) in enumerate(zip(names, cells, strict=True)):
-            if cell and name and count:
-                name = "excluded_other" if name == OTHER and cell >= FIRST_EXCLUDED else name
-                found[name] = count
-        return found
+def _reasons(rows: Rows, row: int) -> dict[str, int]:
+    """Counts by reason since the row's birth; the ring keeps windows per class only."""
+    found: dict[str, int] = {}
+    for cell, (name, count) in enumerate(zip(rows.row_name(row).reasons, rows.cells(row), strict=True)):
+        if cell and name and count:
+            name = "excluded_other" if name == OTHER and cell >= FIRST_EXCLUDED else name
+            found[name] = count
+    return found
 
 
 def _rows_by_meaning(reader: Rows) -> dict[tuple[str, str], list[tuple[str | None, int]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -10,8 +9,9 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+from otelslo.about import About, parse_about
+from otelslo.alerts import AlertPlan, parse_alerts
 from otelslo.definition import (
-    MOST_DECLARED,
     OVERFLOW,
     UNKNOWN,
     Definition,
@@ -24,30 +24,34 @@ from otelslo.errors import BadValue, DefinitionError, Place, shown
 from otelslo.event import OUTCOME_KINDS, Event, Judgement, Outcome, always
 from otelslo.group import Grouping, parse_grouping
 from otelslo.indicators import Indicator, load
-from otelslo.match import Match, UserCode, import_name, parse_match, resolve
+from otelslo.keys import OPTION_KEYS, arguments, checked_name, parse_options, parse_reasons
+from otelslo.match import Match, UserCode, import_name, parse_match, resolve, texts
+from otelslo.period import Period, Rolling, parse_calendar
 from otelslo.rules import CRASHED, Rules, parse_rules
-from otelslo.validity import HEALTH_CHECK, INVALID, Validity, parse_reason, parse_validity
-from otelslo.window import parse_target, parse_window
+from otelslo.shorthand import parse_objective
+from otelslo.slices import OCCURRENCES, Slices, parse_slices
+from otelslo.validity import HEALTH_CHECK, INVALID, Validity, parse_validity
+from otelslo.window import format_duration, parse_target, parse_window
 
 __all__ = ["OVERFLOW", "SLO", "UNKNOWN", "Definition", "rules_table"]
 
 NOT_GOOD = "not_good"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+MAINTENANCE = "maintenance"
+DEFAULT_TARGET, DEFAULT_WINDOW = "99.9%", "30d"
 _MOST_GROUPS = 10_000
-_GENERAL_KEYS = (
-    *("name", "indicator", "target", "window", "match", "group_by", "max_groups", "group_values", "good", "valid"),
-    *("exclude", "health_checks", "rules", "reasons", "description"),
-)
-_OPTION_KEYS = ("threshold", "cancel_after")
-_CALENDAR_KEYS = ("calendar", "timezone")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SLO:
-    """`good / valid >= target` over a rolling window. Every argument is checked at once; DefinitionError if wrong.
+    """`good / valid >= target` over a window. Every argument is checked at once; DefinitionError if wrong.
 
     - `indicator`: a file's name in otelslo/indicators/ ("availability", "latency", "websocket"), or an installed one.
-    - `target`: "99.9%", 0.999, a Fraction. `window`: "30d", a timedelta.
+    - `target`: "99.9%", 0.999, a Fraction. `window`: "30d", a timedelta, rolling; or `calendar`: day, week, month,
+      quarter or year, in `timezone`. `objective`: "p95 < 200ms" says target and threshold of a latency in one.
+    - `budgeting`: occurrences, or in slices of time: "timeslices", each good if it meets `slice_target` and
+      `slice_count`, or "ratio_timeslices"; `slice` is their length, `empty_slices` what one without events is.
+    - `sla`: the looser target that this one protects. `owner`, `because`, `runbook_url`, `labels` go with alerts.
+    - `alerts`: changes of the burn-rate alerts, or "off"; `notify`: the channels that are told, by default all.
     - `match`: `route` and `host` (globs), `method`, `kind`, and `where`, a predicate on the event.
     - `group_by`: route, method, version, host or any attribute; `group_values` declares the values that may be seen
       (for host it must), `max_groups` bounds them.
@@ -61,8 +65,11 @@ class SLO:
 
     name: str = field(kw_only=False)
     indicator: str = "availability"
-    target: str | float | Decimal | Fraction = "99.9%"
-    window: str | timedelta = "30d"
+    target: str | float | Decimal | Fraction = DEFAULT_TARGET
+    window: str | timedelta = DEFAULT_WINDOW
+    calendar: str | None = None
+    timezone: str | None = None
+    objective: str | None = None
     match: Mapping[str, Any] | None = None
     group_by: str | Sequence[str] | None = None
     max_groups: int = 50
@@ -76,10 +83,27 @@ class SLO:
     health_checks: Sequence[str] | None = None
     rules: Mapping[str, str] | None = None
     reasons: Sequence[str] = ()
+    budgeting: str = OCCURRENCES
+    slice: str | timedelta | None = None
+    slice_target: str | float | Decimal | Fraction | None = None
+    slice_count: int | None = None
+    empty_slices: str | None = None
+    sla: str | float | Decimal | Fraction | None = None
+    alerts: Mapping[str, Any] | str | bool | None = None
+    notify: Sequence[str] | None = None
+    owner: str = ""
+    because: str = ""
+    runbook_url: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
 
     target_ratio: Fraction = field(init=False, repr=False)
+    period: Period = field(init=False, repr=False)
     window_ns: int = field(init=False, repr=False)
+    slices: Slices | None = field(init=False, repr=False)
+    sla_ratio: Fraction | None = field(init=False, repr=False)
+    about: About = field(init=False, repr=False)
+    alert_plan: AlertPlan = field(init=False, repr=False)
     threshold_ns: int | None = field(init=False, repr=False)
     reason_cells: tuple[str, ...] = field(init=False, repr=False)
     meaning: str = field(init=False, repr=False)
@@ -95,18 +119,21 @@ class SLO:
     _cells: Mapping[Outcome, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        place = _checked_name(self.name)
+        place = checked_name(self.name)
         place.at("description").expect(self.description, str, "a text")
         if place.at("max_groups").expect(self.max_groups, int, "a whole number") not in range(1, _MOST_GROUPS + 1):
             raise place.at("max_groups").error(f"{self.max_groups} is out of range", f"Use 1 to {_MOST_GROUPS}")
+        self._expand_objective(place)
         name = place.at("indicator").expect(self.indicator, str, "a name, such as availability")
         indicator = load(name, str(place.at("indicator")))
         self._set(
             target_ratio=place.at("target").parse(parse_target, self.target),
-            window_ns=place.at("window").parse(parse_window, self.window),
+            period=self._parse_period(place),
             _indicator=indicator,
-            _options=_parse_options(self, indicator, place),
+            _options=parse_options(self._given_options(place), indicator, name, place),
         )
+        self._set(window_ns=self.period.longest_ns)
+        self._surround(place)
         self._set(threshold_ns=self._options.get("threshold"))
         self._resolve(place)
         cells = self._allot_cells(place)
@@ -116,6 +143,50 @@ class SLO:
     def _set(self, **values: object) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+    def _expand_objective(self, place: Place) -> None:
+        if self.objective is None:
+            return
+        meant = place.at("objective").parse(parse_objective, self.objective)
+        for key, own in (("target", self.target != DEFAULT_TARGET), ("threshold", self.threshold is not None)):
+            if own:
+                problem = f"it is said twice, here and by objective {shown(self.objective)}"
+                raise place.at(key).error(problem, "Leave one out", at_key=True)
+        if self.indicator == "availability":
+            self._set(indicator="latency")
+        self._set(target=meant.target, threshold=format_duration(meant.threshold_ns))
+
+    def _given_options(self, place: Place) -> dict[str, Any]:
+        written = {} if self.options is None else self.options
+        given = dict(place.at("options").expect(written, Mapping, "a mapping"))  # type: ignore[type-abstract]
+        return given | {key: getattr(self, key) for key in OPTION_KEYS if getattr(self, key) is not None}
+
+    def _parse_period(self, place: Place) -> Period:
+        if self.calendar is None:
+            if self.timezone is not None:
+                problem = "a rolling window has no time zone"
+                raise place.at("timezone").error(problem, "Add calendar: month", at_key=True)
+            return Rolling(place.at("window").parse(parse_window, self.window))
+        if self.window != DEFAULT_WINDOW:
+            raise place.at("window").error("there is a calendar window already", "Leave one out", at_key=True)
+        return parse_calendar(self.calendar, self.timezone, place)
+
+    def _surround(self, place: Place) -> None:
+        """What goes around the promise: slices, the SLA, metadata, alerts."""
+        given = {key: getattr(self, key) for key in ("slice", "slice_target", "slice_count", "empty_slices")}
+        notify = None if self.notify is None else tuple(texts(self.notify, place.at("notify")))
+        slices = parse_slices(self.budgeting, given, place)
+        slice_ns = None if slices is None else slices.length_ns
+        plan = parse_alerts(
+            self.alerts, self.period.nominal_ns, self.target_ratio, place.at("alerts"), slice_ns=slice_ns
+        )
+        self._set(
+            slices=slices,
+            sla_ratio=None if self.sla is None else place.at("sla").parse(parse_target, self.sla),
+            about=parse_about(self.owner, self.because, self.runbook_url, self.labels, place),
+            alert_plan=plan,
+            notify=notify,
+        )
 
     def _resolve(self, place: Place) -> None:
         match = {} if self.match is None else self.match
@@ -132,7 +203,7 @@ class SLO:
         )
 
     def _allot_cells(self, place: Place) -> tuple[str, ...]:
-        declared = _parse_reasons(self.reasons, place.at("reasons"))
+        declared = parse_reasons(self.reasons, place.at("reasons"))
         bad_named = [
             *declared,
             *([NOT_GOOD] if self._good is not None else []),
@@ -140,6 +211,7 @@ class SLO:
         ]
         excluded_named = [rule.name for rule in self._validity.exclusions]
         excluded_named += [INVALID] if self._valid is not None else []
+        excluded_named += [MAINTENANCE]
         health = [HEALTH_CHECK] if self._validity.health_checks.patterns else []
         return reason_cells(
             [CRASHED.reason, *self._rules.reasons("bad", by_operator=False)],
@@ -269,6 +341,12 @@ class SLO:
             group_by=self._grouping.keys,
             max_groups=self.max_groups,
             description=self.description,
+            period=self.period,
+            slices=self.slices,
+            sla_ratio=self.sla_ratio,
+            about=self.about,
+            alerts=self.alert_plan,
+            notify=None if self.notify is None else tuple(self.notify),
         )
 
     def definition(self) -> dict[str, Any]:
@@ -282,7 +360,7 @@ class SLO:
         `place` says in errors where the mapping stands; the error's `path` is the key's way inside of it.
         """
         try:
-            return cls(**_arguments(data))
+            return cls(**arguments(data))
         except DefinitionError as refused:
             if place is None:
                 raise
@@ -305,58 +383,3 @@ def rules_table(slo: SLO) -> list[tuple[str, str, str]]:
     if slo._good is not None:
         rows.append((f"{import_name(slo._good)} is asked, unless a changed rule applies", "as it says", "as it says"))
     return [*rows, *slo._rules.rows(), ("in flight when its worker was killed", *CRASHED)]
-
-
-def _checked_name(name: object) -> Place:
-    text = Place("SLO").at("name").expect(name, str, "a name, such as checkout-availability")
-    if not _NAME.fullmatch(text):
-        remedy = "Use letters, digits and _ . - (64 at most), a letter or digit first"
-        raise Place(f"SLO {shown(text)}").at("name").error(f"{shown(text)} cannot be a name", remedy)
-    return Place(f"SLO {text!r}")
-
-
-def _parse_options(slo: SLO, indicator: Indicator, place: Place) -> dict[str, Any]:
-    given = dict(place.at("options").expect({} if slo.options is None else slo.options, Mapping, "a mapping"))  # type: ignore[type-abstract]
-    given |= {key: getattr(slo, key) for key in _OPTION_KEYS if getattr(slo, key) is not None}
-    for key in given:
-        if key not in indicator.OPTIONS:
-            known = ", ".join(indicator.OPTIONS) or "none"
-            problem = f"the indicator {slo.indicator!r} has no option {shown(key)}"
-            raise place.at(key).error(problem, f"Leave it out; its options: {known}", at_key=True)
-    options = {}
-    for key, option in indicator.OPTIONS.items():
-        if key in given:
-            options[key] = place.at(key).parse(option.parse, given[key])
-        elif option.required:
-            problem = f"the indicator {slo.indicator!r} needs {key}"
-            raise place.at(key).error(problem, f"Add {key}: {option.example}")
-        else:
-            options[key] = option.default
-    return options
-
-
-def _parse_reasons(value: object, place: Place) -> list[str]:
-    if not isinstance(value, list | tuple):
-        raise place.error(f"{shown(value)} is no list", "Write [nonsense, stale]")
-    if len(value) > MOST_DECLARED:
-        raise place.error(f"{len(value)} reasons are more than there are cells", f"Declare {MOST_DECLARED} at most")
-    return [parse_reason(reason, place.at(index)) for index, reason in enumerate(value)]
-
-
-def _arguments(data: object) -> dict[str, Any]:
-    if not isinstance(data, Mapping):
-        raise Place("SLO").error(
-            f"{shown(data)} is no definition", 'Write a mapping: {name: checkout, target: "99.9%"}'
-        )
-    if data.get("name") is None:
-        raise Place("SLO").error("it has no name", "Add name: checkout-availability")
-    place = _checked_name(data["name"])
-    for key in _CALENDAR_KEYS:
-        if key in data:
-            raise place.at(key).error("calendar windows are not supported yet", "Use window: 30d", at_key=True)
-    name = place.at("indicator").expect(data.get("indicator", "availability"), str, "a name, such as availability")
-    extra = load(name, str(place.at("indicator"))).OPTIONS
-    place.only(data, {*_GENERAL_KEYS, *_OPTION_KEYS, *extra})
-    general = {key: value for key, value in data.items() if key not in extra}
-    arguments = {key: value for key, value in general.items() if value is not None or key in ("target", "window")}
-    return arguments | {"options": {key: data[key] for key in extra if data.get(key) is not None}}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any, Protocol
 
-from otelslo.budget import Budget, budget, exhausts_in_ns, met
+from otelslo.about import About
+from otelslo.budget import Budget, budget, budget_of, exhausts_in_ns, met
 from otelslo.burn import BURN_WINDOWS, burn_rate
 from otelslo.counts import Counts
+from otelslo.period import Period, Rolling
+from otelslo.slices import Slices
 from otelslo.window import HOUR_NS, SECOND_NS, format_duration, format_target
 
 HEALTHY, BREACHED, NO_DATA = 0, 1, 3
@@ -28,14 +31,28 @@ class Promised(Protocol):
     def target_ratio(self) -> Fraction: ...
     @property
     def window_ns(self) -> int: ...
+    @property
+    def period(self) -> Period | None: ...
+    @property
+    def slices(self) -> Slices | None: ...
+    @property
+    def sla_ratio(self) -> Fraction | None: ...
+    @property
+    def about(self) -> About: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
     """One objective and group at `now_ns`. Times are unix nanoseconds, durations nanoseconds, ratios exact.
 
+    `window_ns` is the window's own length, from `start_ns`; a calendar window ends at `end_ns`, after now. `counts` are
+    events, or parts of slices (see `slices`). `projected` is the budget of the whole window if events go on as they
+    came since it has been observed; None where it has been observed whole. `sla_budget` is that of the looser `sla`.
+
     `whole` is False where the ring does not reach back to the window's start: `counts` then begin at
-    `observed_since_ns`. `reasons_total` is not of the window, but of all time since `born_ns`.
+    `observed_since_ns`. `reasons_total` is not of the window, but of all time since `born_ns`. `excluded_since` are
+    events that were good or bad until they were excluded after the fact, and `planned_bad` bad ones inside of planned
+    annotations.
     """
 
     slo: str
@@ -52,6 +69,17 @@ class Status:
     alerts: tuple[Mapping[str, Any], ...] = ()
     whole: bool = True
     born_ns: int | None = None
+    window: str = ""
+    start_ns: int = 0
+    end_ns: int | None = None
+    projected: Budget | None = None
+    sla: Fraction | None = None
+    sla_budget: Budget | None = None
+    slices: Slices | None = None
+    empty_slices: int = 0
+    excluded_since: Counts = field(default_factory=Counts)
+    planned_bad: int = 0
+    about: About = field(default_factory=About)
 
     @property
     def met(self) -> bool | None:
@@ -63,7 +91,12 @@ class Status:
         """How much of the window has been observed."""
         if self.observed_since_ns is None:
             return 0
-        return min(max(self.now_ns - self.observed_since_ns, 0), self.window_ns)
+        return min(max(self.now_ns - max(self.observed_since_ns, self.start_ns), 0), self.window_ns)
+
+    @property
+    def sla_met(self) -> bool | None:
+        """Whether the SLA's looser target is met; None without an SLA, or if nothing valid happened."""
+        return None if self.sla is None else met(self.counts, self.sla)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: counts are ints, ratios numbers or null, times ISO 8601 in UTC, never NaN or infinity."""
@@ -72,10 +105,13 @@ class Status:
             "slo": self.slo,
             "group": self.group,
             "target": format_target(self.target),
-            "window": format_duration(self.window_ns),
+            "window": self.window,
+            "window_start": _iso(self.start_ns),
+            "window_end": _iso(self.end_ns),
             "observed_since": _iso(self.observed_since_ns),
             "observed_s": self.observed_ns / SECOND_NS,
             "whole": self.whole,
+            "unit": "events" if self.slices is None else self.slices.method,
             "good": counts.good,
             "bad": counts.bad,
             "valid": counts.valid,
@@ -83,22 +119,45 @@ class Status:
             "excluded_ratio": _number(counts.excluded_ratio),
             "sli": ratio_number(counts.sli, self.target),
             "met": self.met,
-            "budget": self._budget_json(),
+            "budget": self._budget_json(self.budget) | {"exhausts_at": _iso(self.exhausts_at_ns)},
+            "budget_projected": None if self.projected is None else self._budget_json(self.projected),
+            "sla": self._sla_json(),
+            "slices": self._slices_json(),
+            "excluded_since": {"good": self.excluded_since.good, "bad": self.excluded_since.bad},
+            "planned_bad": self.planned_bad,
             "burn": {window: _number(rate) for window, rate in self.burn.items()},
             "reasons_total": dict(self.reasons_total),
             "alerts": [dict(alert) for alert in self.alerts],
         }
 
-    def _budget_json(self) -> dict[str, Any]:
-        left_ns = self.budget.remaining_time_ns
+    def _budget_json(self, of: Budget) -> dict[str, Any]:
+        left_ns = of.remaining_time_ns
         return {
-            "allowed": _number(self.budget.allowed),
-            "spent": self.budget.spent,
-            "remaining": _number(self.budget.remaining),
-            "remaining_ratio": _number(self.budget.remaining_ratio),
-            "allowed_time_s": self.budget.allowed_time_ns / SECOND_NS,
+            "allowed": _number(of.allowed),
+            "spent": of.spent,
+            "remaining": _number(of.remaining),
+            "remaining_ratio": _number(of.remaining_ratio),
+            "allowed_time_s": of.allowed_time_ns / SECOND_NS,
             "remaining_time_s": None if left_ns is None else left_ns / SECOND_NS,
-            "exhausts_at": _iso(self.exhausts_at_ns),
+        }
+
+    def _sla_json(self) -> dict[str, Any] | None:
+        if self.sla is None or self.sla_budget is None:
+            return None
+        return {"target": format_target(self.sla), "met": self.sla_met, "budget": self._budget_json(self.sla_budget)}
+
+    def _slices_json(self) -> dict[str, Any] | None:
+        """In whole slices; both denominators: with the ones that were ignored, and without."""
+        if self.slices is None:
+            return None
+        parts = self.slices.parts
+        return {
+            "length": format_duration(self.slices.length_ns),
+            "parts": parts,
+            "valid": self.counts.valid // parts,
+            "total": self.counts.total // parts,
+            "empty": self.empty_slices,
+            "empty_rule": self.slices.empty,
         }
 
 
@@ -110,22 +169,32 @@ def assess(
     observed_since_ns: int | None,
     now_ns: int,
     *,
+    counts: Counts | None = None,
     whole: bool = True,
     born_ns: int | None = None,
+    excluded_since: Counts = Counts(),  # noqa: B008
+    planned_bad: int = 0,
+    empty_slices: int = 0,
 ) -> Status:
     """The status of one objective and group. `counts_over(window_ns)` gives the counts up to now of any window.
 
-    `reasons_total` are counts since `born_ns`, by default `observed_since_ns`. `whole` is False where the counts of the
-    objective's window begin only at `observed_since_ns` though there were events before.
+    `counts` are those of the objective's own window, by default `counts_over` its length. `reasons_total` are counts
+    since `born_ns`, by default `observed_since_ns`. `whole` is False where the counts of the objective's window begin
+    only at `observed_since_ns` though there were events before.
 
-    The forecast of exhaustion goes by the last hour, or the whole window if that is shorter.
+    The forecast of exhaustion goes by the last hour, or the whole window if that is shorter; in a calendar window it is
+    None where the budget lasts to the window's end.
     """
-    target, window_ns = definition.target_ratio, definition.window_ns
-    counts = counts_over(window_ns)
+    target = definition.target_ratio
+    period = definition.period or Rolling(definition.window_ns)
+    start_ns, end_ns = period.bounds(now_ns)
+    window_ns = end_ns - start_ns
+    counts = counts_over(window_ns) if counts is None else counts
     left = budget(counts, target, window_ns)
     recent_ns = min(_FORECAST_NS, window_ns)
     in_ns = exhausts_in_ns(left, counts_over(recent_ns), recent_ns, target)
-    return Status(
+    lasts = in_ns is None or (not period.rolling and in_ns > end_ns - now_ns)
+    found = Status(
         slo=definition.name,
         group=group,
         target=target,
@@ -134,12 +203,40 @@ def assess(
         observed_since_ns=observed_since_ns,
         counts=counts,
         budget=left,
-        exhausts_at_ns=None if in_ns is None else now_ns + in_ns,
-        burn={name: burn_rate(counts_over(size_ns), target) for name, size_ns in BURN_WINDOWS if size_ns <= window_ns},
+        exhausts_at_ns=None if lasts or in_ns is None else now_ns + in_ns,
+        burn={name: burn_rate(counts_over(size_ns), target) for name, size_ns in _burn_windows(definition, window_ns)},
         reasons_total={reason: count for reason, count in reasons_total.items() if count},
         whole=whole,
         born_ns=observed_since_ns if born_ns is None else born_ns,
+        window=period.text,
+        start_ns=start_ns,
+        end_ns=None if period.rolling else end_ns,
+        sla=definition.sla_ratio,
+        sla_budget=None if definition.sla_ratio is None else budget(counts, definition.sla_ratio, window_ns),
+        slices=definition.slices,
+        empty_slices=empty_slices,
+        excluded_since=excluded_since,
+        planned_bad=planned_bad,
+        about=definition.about,
     )
+    return replace(found, projected=_projected(found))
+
+
+def _burn_windows(definition: Promised, window_ns: int) -> list[tuple[str, int]]:
+    shortest_ns = 0 if definition.slices is None else definition.slices.length_ns
+    return [(name, size_ns) for name, size_ns in BURN_WINDOWS if shortest_ns <= size_ns <= window_ns]
+
+
+def _projected(status: Status) -> Budget | None:
+    """The whole window's budget, where it is not observed whole: as many events a second as so far, or all slices."""
+    observed_ns = status.observed_ns
+    if not 0 < observed_ns < status.window_ns or not status.counts.valid:
+        return None
+    if status.slices is None:
+        valid = Fraction(status.counts.valid * status.window_ns, observed_ns)
+    else:
+        valid = Fraction(status.window_ns * status.slices.parts, status.slices.length_ns)
+    return budget_of(valid, status.counts.bad, status.target, status.window_ns)
 
 
 def healthy(statuses: Iterable[Status]) -> int:

@@ -77,8 +77,8 @@ def _unit_ns(unit: str, value: str) -> int:
     if unit in _UNITS:
         return _UNITS[unit]
     if unit == "M" or unit.lower().startswith(("mo", "quarter", "q", "y")):
-        remedy = "Use a rolling window such as 30d; m is for minutes"
-        raise BadValue(f"{shown(value)} has no fixed length, and calendar windows are not supported yet", remedy)
+        remedy = "Use a rolling window such as 30d, or calendar: month; m is for minutes"
+        raise BadValue(f"{shown(value)} has no fixed length", remedy)
     close = unit.lower()[: 2 if unit.lower() == "ms" else 1]
     hint = f"Did you mean {close!r}? Units: w d h m s ms us ns" if close in _UNITS else "Units: w d h m s ms us ns"
     raise BadValue(f"{shown(value)} has an unknown unit {shown(unit)}", hint)
@@ -88,7 +88,7 @@ def _no_duration(text: str) -> BadValue:
     if text.startswith("-"):
         return BadValue(f"{shown(text)} is negative", "Write a length above zero, such as 30d")
     if "month" in text.lower() or "quarter" in text.lower():
-        return BadValue(f"{shown(text)}: calendar windows are not supported yet", "Use a rolling window such as 30d")
+        return BadValue(f"{shown(text)} has no fixed length", "Write calendar: month, or a rolling window such as 30d")
     if "," in text:
         return BadValue(f"{shown(text)} has a comma", "Use a point: 1.5s")
     return BadValue(f"{shown(text)} is no duration", _DURATION_REMEDY)

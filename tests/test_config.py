@@ -112,7 +112,7 @@ def test_values_mean_what_they_say(tmp_path):
         ("slos:\n  - name: a\n    window: 500d\n", "3:13", "too long"),
         ("slos:\n  - name: a\n    window: 30\n", "3:13", "a number and a unit"),
         ("slos:\n  - name: a\n    window: 1:30\n", "3:13", "a number and a unit"),
-        ("slos:\n  - name: a\n    calendar: month\n", "3:5", "Use window: 30d"),
+        ("slos:\n  - name: a\n    calendar: months\n", "3:15", "Did you mean 'month'?"),
         ("slos:\n  - name: a\n    targt: 1\n", "3:5", "Did you mean 'target'?"),
         ("slos:\n  - name: a\n    match: {rout: x}\n", "3:13", "Did you mean 'route'?"),
         ("slos:\n  - name: a\n    match:\n      route: 5\n", "4:14", "is a number"),

@@ -237,7 +237,7 @@ def test_cells_are_sixteen_and_the_last_of_each_side_is_other():
     assert set(cells[1:9]) == {
         *("crashed", "5xx", "exception", "shed", "abandoned", "server_cancel", "no_response", "cut")
     }
-    assert set(cells[10:15]) == {"unauthorised", "client_error", "client_cancel", "health_check", ""}
+    assert set(cells[10:15]) == {"unauthorised", "client_error", "client_cancel", "health_check", "maintenance"}
 
 
 def test_named_reasons_come_first_when_room_is_short():
@@ -349,7 +349,18 @@ def test_from_mapping():
     cases = [
         ({"name": "a", "targt": 1}, "Did you mean 'target'"),
         ({"name": "a", "treshold": "1s", "indicator": "latency"}, "Did you mean 'threshold'"),
-        ({"name": "a", "calendar": "month"}, "calendar windows"),
+        ({"name": "a", "calendar": "month", "window": "7d"}, "Leave one out"),
+        ({"name": "a", "calendar": "months"}, "Did you mean 'month'"),
+        ({"name": "a", "timezone": "UTC"}, "Add calendar: month"),
+        ({"name": "a", "slice": "5m"}, "Add budgeting: timeslices"),
+        ({"name": "a", "budgeting": "timeslices"}, 'Add slice_target: "95%"'),
+        ({"name": "a", "budgeting": "timeslices", "slice_target": "95%", "slice": "15s"}, "multiple of 10s"),
+        ({"name": "a", "budgeting": "ratio_timeslices", "slice_target": "95%"}, "has no bar"),
+        ({"name": "a", "objective": "p95 200ms"}, "p95 < 200ms"),
+        ({"name": "a", "objective": "p95 < 200ms", "target": "99%"}, "Leave one out"),
+        ({"name": "a", "sla": "100%"}, "no error budget"),
+        ({"name": "a", "runbook_url": "x"}, "Write https://"),
+        ({"name": "a", "labels": {"slo": "x"}}, "cannot be a label"),
         ({"name": "a", "target": None}, "no target"),
         ({"target": "99%"}, "Add name"),
         ([], "is no definition"),

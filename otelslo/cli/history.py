@@ -1,11 +1,15 @@
 """The rows of the last commit to SQLite, asked like a live ring: for when there is no ring to read.
 
-Totals are those of the commit; boundaries are the saved ones, 5 minutes apart, so a window may begin up to 5 minutes
-early.
+Totals are those of the commit; boundaries are the saved ones, 5 minutes apart (or as long as the slots were that the
+objectives asked for), so a window may begin up to 5 minutes early.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from math import gcd
+
+from otelslo.clock import ring_at
 from otelslo.counts import Counts
 from otelslo.definition import CELLS, FIRST_EXCLUDED
 from otelslo.ring.reader import Window
@@ -23,6 +27,7 @@ class SavedRows:
         self._saved = saved
         self._cells = memoryview(saved.cells).cast("q")
         self._names = [RowKey.parse(key) for key in saved.row_keys]
+        self._read: dict[int, _Boundaries] = {}
 
     @property
     def rows(self) -> int:
@@ -37,6 +42,9 @@ class SavedRows:
     def wall_offset_ns(self) -> int:
         return self._saved.wall_offset_ns
 
+    def ring_at(self, wall_ns: int) -> int:
+        return ring_at(self._saved.clock, wall_ns) if self._saved.clock else wall_ns - self._saved.wall_offset_ns
+
     def cells(self, row: int) -> list[int]:
         return self._cells[CELLS * row : CELLS * (row + 1)].tolist()
 
@@ -46,20 +54,31 @@ class SavedRows:
 
     def window(self, row: int, start_ns: int, now_ns: int) -> Window:
         """Events of `row` from the slot that holds `start_ns` until the commit; `now_ns` is the commit's time."""
-        slot_ns = start_ns // _SLOT_NS * _SLOT_NS
+        boundaries = self._read.get(row)
+        if boundaries is None:
+            boundaries = self._read[row] = _Boundaries(self._saved, row)
+        slot_ns = start_ns // boundaries.slot_ns * boundaries.slot_ns
         if slot_ns <= self.row_birth_ns(row):
             return Window(self.counts(row), True)
-        return Window(self.counts(row) - self._totals_at(row, slot_ns), True)
+        totals = boundaries.totals_at(slot_ns)
+        if totals is None:
+            # A young row without boundaries counted only since the last one; of an old one they are lost with events.
+            young = self.row_birth_ns(row) > self._saved.at_ns - _KEPT_NS
+            return Window(self.counts(row) if young else Counts(), True)
+        return Window(self.counts(row) - totals, True)
 
-    def _totals_at(self, row: int, slot_ns: int) -> Counts:
+
+class _Boundaries:
+    """All boundaries that are kept of one row; those that are missing had no event on one side."""
+
+    def __init__(self, saved: Saved, row: int) -> None:
+        closes = list(saved.slots(row, 0, saved.at_ns + 1))
+        self._starts = [close.slot_start_ns for close in closes]
+        self._totals = [Counts(close.good, close.bad, close.excluded) for close in closes]
+        self.slot_ns = gcd(_SLOT_NS, *self._starts)
+
+    def totals_at(self, slot_ns: int) -> Counts | None:
         """Totals at a slot's start: of the first boundary kept from there on, else of the last one before it."""
-        for close in self._saved.slots(row, slot_ns, self._saved.at_ns + 1):
-            return Counts(close.good, close.bad, close.excluded)
-        totals: Counts | None = None
-        for close in self._saved.slots(row, 0, slot_ns):
-            totals = Counts(close.good, close.bad, close.excluded)
-        if totals is not None:
-            return totals
-        # A young row without boundaries counted only since the last one; of an old one they are lost with their events.
-        young = self.row_birth_ns(row) > self._saved.at_ns - _KEPT_NS
-        return Counts() if young else self.counts(row)
+        if not self._starts:
+            return None
+        return self._totals[min(bisect_left(self._starts, slot_ns), len(self._starts) - 1)]

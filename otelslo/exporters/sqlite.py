@@ -31,6 +31,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from otelslo.errors import StateError
+from otelslo.exporters.sqlite_journal import clean, put_journal
+from otelslo.exporters.sqlite_notes import Notes, Told, put_told
 from otelslo.exporters.sqlite_reader import (
     Names,
     Reader,
@@ -53,11 +55,9 @@ from otelslo.exporters.sqlite_writes import (
     Outdated,
     Point,
     check_forward,
-    clean,
     meta,
     points_of,
     put_clock,
-    put_journal,
     put_latest,
     put_losses,
     put_slots,
@@ -142,11 +142,25 @@ class Store(Reader):
         self._fencing = number
         return number
 
-    def commit(self, snapshot: Snapshot, fencing: int, statuses_json: str | None = None, *, full: bool = False) -> None:
+    @property
+    def notes(self) -> Notes:
+        """Exclusions, annotations, alert states and notices."""
+        return Notes(self._fetch, self._writing)
+
+    def commit(
+        self,
+        snapshot: Snapshot,
+        fencing: int,
+        statuses_json: str | None = None,
+        *,
+        full: bool = False,
+        told: Told | None = None,
+    ) -> None:
         """Commit one snapshot, durably, or raise and leave the file as it was.
 
         `statuses_json` is a list of status objects (`slo, group, target, window, good, bad, excluded` are kept), given
-        when a 5-minute slot closes. `full` says that closes and losses hold all the ring still has. Raises Fenced,
+        when a 5-minute slot closes. `full` says that closes and losses hold all the ring still has. `told` is what was
+        decided of alerts from this very snapshot. Raises Fenced,
         Outdated, StoreUnavailable (offer the same again later), ValueError for statuses that are none.
         """
         points = points_of(statuses_json) if statuses_json is not None else []
@@ -160,6 +174,8 @@ class Store(Reader):
             put_losses(connection, ring, snapshot)
             put_clock(connection, ring, snapshot)
             self._put_budgets(connection, snapshot.wall_ns, points)
+            if told is not None:
+                put_told(connection, told, snapshot.wall_ns)
             if full:
                 connection.execute("DELETE FROM meta WHERE key = 'incomplete'")
             if snapshot.closes or snapshot.losses or points:

@@ -30,7 +30,7 @@ from otelslo.errors import StateError
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 2.0
 # A full check reads the whole file (about 0.3 s for this size), so larger ones get the cheaper kind.
 THOROUGH_BYTES = 64 * 1024 * 1024
@@ -68,6 +68,15 @@ _TABLES = {
     "clock": "(ring INTEGER, at_ns INTEGER, wall_offset_ns INTEGER, PRIMARY KEY (ring, at_ns)) WITHOUT ROWID",
     "configs": "(id INTEGER PRIMARY KEY, ring INTEGER, wall_ns INTEGER, config TEXT)",
     "journal": "(id INTEGER PRIMARY KEY, wall_ns INTEGER, kind TEXT, text TEXT)",
+}
+_NOTES_TABLES = {
+    "exclusions": "(id INTEGER PRIMARY KEY, slo TEXT, start_wall_ns INTEGER, end_wall_ns INTEGER, reason TEXT,"
+    " created_wall_ns INTEGER, undone_wall_ns INTEGER)",
+    "annotations": "(id INTEGER PRIMARY KEY, kind TEXT, slo TEXT, start_wall_ns INTEGER, end_wall_ns INTEGER,"
+    " version TEXT, text TEXT, planned INTEGER, created_wall_ns INTEGER)",
+    "alerts": '(slo TEXT, "group" TEXT, name TEXT, data TEXT, PRIMARY KEY (slo, "group", name)) WITHOUT ROWID',
+    "outbox": "(id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT, channel TEXT, created_wall_ns INTEGER, tries INTEGER,"
+    " next_wall_ns INTEGER, error TEXT, payload TEXT, UNIQUE (key, channel))",
 }
 _INDEXES = {"losses_by_time": "losses (wall_ns)"}
 
@@ -244,12 +253,17 @@ def _apply_migrations(connection: sqlite3.Connection) -> None:
         # A new file lacks whatever an earlier one held: the slots must be offered again.
         db.execute("INSERT INTO meta VALUES ('incomplete', 1)")
 
+    @migrations()  # type: ignore[untyped-decorator, unused-ignore]
+    def m002_notes(db: Database) -> None:
+        for name, columns in _NOTES_TABLES.items():
+            db.execute(f"CREATE TABLE {name} {columns}")
+
     migrations.apply(Database(connection, recursive_triggers=False, execute_plugins=False))
 
 
 def _schema_digest(connection: sqlite3.Connection) -> str:
     """Over our own tables only: what others add to the file (views, replication tables) is none of our business."""
-    ours = {*_TABLES, *_INDEXES}
+    ours = {*_TABLES, *_INDEXES, *_NOTES_TABLES}
     found = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name").fetchall()
     return hashlib.blake2b(json.dumps([row for row in found if row[0] in ours]).encode(), digest_size=16).hexdigest()
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from otelslo.errors import StateError
+from otelslo.exporters.sqlite_journal import clean
 from otelslo.exporters.sqlite_reader import checksum_of, digest_of, pack_buckets
 from otelslo.snapshot import Loss, SlotClose, Snapshot
 
@@ -120,13 +121,3 @@ def put_clock(connection: sqlite3.Connection, ring: int, snapshot: Snapshot) -> 
     if last is None or abs(last[0] - snapshot.wall_offset_ns) > CLOCK_STEP_NS:
         entry = (ring, snapshot.at_ns, snapshot.wall_offset_ns)
         connection.execute("INSERT OR REPLACE INTO clock VALUES (?, ?, ?)", entry)
-
-
-def put_journal(connection: sqlite3.Connection, kind: str, text: str, wall_ns: int) -> None:
-    entry = (wall_ns, clean(kind), clean(text))
-    connection.execute("INSERT INTO journal (wall_ns, kind, text) VALUES (?, ?, ?)", entry)
-
-
-def clean(text: str) -> str:
-    """Text from requests may hold lone surrogates, which no database takes."""
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from math import gcd
 
 from otelslo.errors import StateError
 from otelslo.kernels import layout as at
@@ -44,6 +46,18 @@ class Geometry:
         """This geometry with coarse slots for `window_ns` plus a margin of 5 days."""
         needed = -(-(window_ns + 5 * _DAY) // self.coarse_ns)
         return replace(self, coarse_slots=max(self.coarse_slots, needed))
+
+    def for_objectives(self, windows_ns: Iterable[int], slices_ns: Iterable[int]) -> Geometry:
+        """This geometry with slots that reach over all these windows, and of which slices of these lengths consist."""
+        coarse_ns = gcd(self.coarse_ns, *slices_ns)
+        if coarse_ns < self.coarse_ns and coarse_ns % self.fine_ns == 0:
+            kept_ns, per_coarse = self.coarse_slots * self.coarse_ns, coarse_ns // self.fine_ns
+            self = replace(self, fine_per_coarse=per_coarse, coarse_slots=kept_ns // coarse_ns)
+        return self.reaching(max((window_ns for window_ns in windows_ns if window_ns > self.reach_ns), default=0))
+
+    def serves(self, wanted: Geometry) -> bool:
+        """Whether a ring of this geometry answers all that one of `wanted` does."""
+        return self.reach_ns >= wanted.reach_ns and wanted.coarse_ns % self.coarse_ns == 0
 
     # ── derived ────────────────────────────────────────────────────────────────────────────────────────────────────
     @property

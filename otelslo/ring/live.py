@@ -162,7 +162,7 @@ def _open_file(
             ring = _carried_over(old, geometry, saved, notices)
         else:
             ring = _mapped(path, header, kernels, making, clock)
-        if ring.geometry.reach_ns < geometry.reach_ns:
+        if not ring.geometry.serves(geometry):
             ring = _outgrown(ring, geometry, notices)
         if keep is not None:
             ring = _cleared(ring, keep, notices)
@@ -244,16 +244,22 @@ def _outgrown(old: Ring, geometry: Geometry, notices: list[str]) -> Ring:
     """A longer ring with all that the old one holds, if no worker is alive; else the old one as it is."""
     assert old.path is not None
     if not _nobody_lives(old.path.parent, old.geometry):
-        days = old.geometry.reach_ns // 86_400_000_000_000
+        days, slot_s = old.geometry.reach_ns // 86_400_000_000_000, old.geometry.coarse_ns // 1_000_000_000
         notices.append(
-            f"live.ring reaches {days} days back, less than the longest window; it is made anew when all its workers "
-            "have been stopped once. Until then that window counts what the ring holds"
+            f"live.ring reaches {days} days back in slots of {slot_s} s, too little for the longest window or the "
+            "shortest slice; it is made anew when all its workers have been stopped once. Until then they count what it "
+            "holds"
         )
         return old
     return _or_as_it_is(
         old,
         lambda: _replaced(
-            old, geometry, _settled(old), "short", notices, "was too short for the longest window: a longer one has all"
+            old,
+            geometry,
+            _settled(old),
+            "short",
+            notices,
+            "was too short or too coarse for the objectives: a new one has all",
         ),
         notices,
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from otelslo.clock import ring_at
 from otelslo.counts import Counts
 from otelslo.kernels import layout as at
 from otelslo.kernels.bounds import USED_WORDS
@@ -113,6 +114,13 @@ class Reader:
 
     def histogram_key(self, histogram: int) -> str:
         return self.string(self._words[(self._geometry.histograms + at.ROW_ENTRY * histogram + at.R_KEY) // 8])
+
+    def ring_at(self, wall_ns: int) -> int:
+        """The ring time that the wall clock called `wall_ns` (Unix ns)."""
+        entries = self._words[at.M_CLOCK_ENTRIES // 8]
+        first, start = max(0, entries - at.CLOCK_ENTRIES + 1), at.M_CLOCK_TABLE // 8
+        places = (start + 2 * (number % at.CLOCK_ENTRIES) for number in range(first, entries))
+        return ring_at([(self._words[place], self._words[place + 1]) for place in places], wall_ns)
 
     def wall_offset_ns(self) -> int:
         """Unix time minus ring time, as last noted."""

@@ -108,7 +108,7 @@ BAD = {
     "window too long": (slo(window="900d"), 4, "Use 400d at most"),
     "window negative": (slo(window='"-30d"'), 4, "above zero"),
     "window of a month": (slo(window="1month"), 4, "30d"),
-    "calendar window": (slo(calendar="month"), 5, "Use window: 30d"),
+    "calendar window": (slo(calendar="moon"), 5, "Did you mean 'month'?"),
     "not a list": ("slos: {name: a}\n", 1, "slos:"),
     "empty": ("", 1, "slos:"),
     "a key twice": (slo() + "    window: 7d\n", 5, "Keep one"),

@@ -21,6 +21,7 @@ from otelslo import SLO, Engine, ManualClock
 from otelslo.cli.doctor_host import _needs_imports, without_secrets
 from otelslo.cli.findings import size
 from otelslo.cli.liveness import is_held
+from otelslo.exporters.sqlite_schema import SCHEMA_VERSION
 from otelslo.kernels import layout as at
 from otelslo.ring.check import check
 from otelslo.ring.locks import FileLock
@@ -97,7 +98,7 @@ def test_a_healthy_host(engine: Engine) -> None:
     assert of(findings, "leader", "last commit")["facts"]["sequence"] == engine.ring.reader.committed_seq
     assert of(findings, "dropped", "losses")["facts"] == {"written": 2, "kept": 2}
     assert of(findings, "history", "quick_check ok")
-    assert of(findings, "history", "rollback journal")["facts"]["schema"] == 1
+    assert of(findings, "history", "rollback journal")["facts"]["schema"] == SCHEMA_VERSION
 
 
 @pytest.mark.parametrize("columns", [80, 120])

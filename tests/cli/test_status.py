@@ -22,7 +22,8 @@ from .invoke import invoke
 SECOND_NS = 1_000_000_000
 FIELDS = {
     *("slo", "group", "target", "window", "observed_since", "observed_s", "whole", "good", "bad", "valid"),
-    *("excluded", "excluded_ratio", "sli", "met", "budget", "burn", "reasons_total", "alerts"),
+    *("excluded", "excluded_ratio", "sli", "met", "budget", "burn", "reasons_total", "alerts", "window_start"),
+    *("window_end", "unit", "budget_projected", "sla", "slices", "excluded_since", "planned_bad"),
 }
 BUDGET_FIELDS = {
     *("allowed", "spent", "remaining", "remaining_ratio", "allowed_time_s", "remaining_time_s", "exhausts_at"),

@@ -1,0 +1,71 @@
+"""How an SLO is written down: its keys, its name, and the options and reasons that go with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from otelslo.definition import MOST_DECLARED
+from otelslo.errors import Place, shown
+from otelslo.indicators import Indicator, load
+from otelslo.validity import parse_reason
+
+OPTION_KEYS = ("threshold", "cancel_after")
+_GENERAL_KEYS = (
+    *("name", "indicator", "target", "window", "match", "group_by", "max_groups", "group_values", "good", "valid"),
+    *("exclude", "health_checks", "rules", "reasons", "description", "objective", "calendar", "timezone"),
+    *("budgeting", "slice", "slice_target", "slice_count", "empty_slices", "sla", "alerts", "notify"),
+    *("owner", "because", "runbook_url", "labels"),
+)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+def checked_name(name: object) -> Place:
+    text = Place("SLO").at("name").expect(name, str, "a name, such as checkout-availability")
+    if not _NAME.fullmatch(text):
+        remedy = "Use letters, digits and _ . - (64 at most), a letter or digit first"
+        raise Place(f"SLO {shown(text)}").at("name").error(f"{shown(text)} cannot be a name", remedy)
+    return Place(f"SLO {text!r}")
+
+
+def parse_options(given: Mapping[str, Any], indicator: Indicator, name: str, place: Place) -> dict[str, Any]:
+    """The options of the indicator called `name`, those not given with their defaults. Raises DefinitionError."""
+    for key in given:
+        if key not in indicator.OPTIONS:
+            known = ", ".join(indicator.OPTIONS) or "none"
+            problem = f"the indicator {name!r} has no option {shown(key)}"
+            raise place.at(key).error(problem, f"Leave it out; its options: {known}", at_key=True)
+    options = {}
+    for key, option in indicator.OPTIONS.items():
+        if key in given:
+            options[key] = place.at(key).parse(option.parse, given[key])
+        elif option.required:
+            raise place.at(key).error(f"the indicator {name!r} needs {key}", f"Add {key}: {option.example}")
+        else:
+            options[key] = option.default
+    return options
+
+
+def parse_reasons(value: object, place: Place) -> list[str]:
+    if not isinstance(value, list | tuple):
+        raise place.error(f"{shown(value)} is no list", "Write [nonsense, stale]")
+    if len(value) > MOST_DECLARED:
+        raise place.error(f"{len(value)} reasons are more than there are cells", f"Declare {MOST_DECLARED} at most")
+    return [parse_reason(reason, place.at(index)) for index, reason in enumerate(value)]
+
+
+def arguments(data: object) -> dict[str, Any]:
+    if not isinstance(data, Mapping):
+        raise Place("SLO").error(
+            f"{shown(data)} is no definition", 'Write a mapping: {name: checkout, target: "99.9%"}'
+        )
+    if data.get("name") is None:
+        raise Place("SLO").error("it has no name", "Add name: checkout-availability")
+    place = checked_name(data["name"])
+    name = place.at("indicator").expect(data.get("indicator", "availability"), str, "a name, such as availability")
+    extra = load(name, str(place.at("indicator"))).OPTIONS
+    place.only(data, {*_GENERAL_KEYS, *OPTION_KEYS, *extra})
+    general = {key: value for key, value in data.items() if key not in extra}
+    arguments = {key: value for key, value in general.items() if value is not None or key in ("target", "window")}
+    return arguments | {"options": {key: data[key] for key in extra if data.get(key) is not None}}

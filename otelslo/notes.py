@@ -1,0 +1,55 @@
+"""What is written beside the counts: exclusions made after the fact, and annotations. Times are Unix nanoseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ANNOTATION_KINDS = ("release", "incident", "experiment", "maintenance", "other")
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """Events of `slo` (None: of all) from start to end, in whole slots, are excluded; unless it was undone."""
+
+    id: int
+    slo: str | None
+    start_wall_ns: int
+    end_wall_ns: int
+    reason: str
+    created_wall_ns: int
+    undone_wall_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """Something that happened; `end_wall_ns` is None while it goes on.
+
+    What was spent inside planned ones is shown apart; it stays spent.
+    """
+
+    id: int
+    kind: str
+    slo: str | None
+    start_wall_ns: int
+    end_wall_ns: int | None
+    version: str
+    text: str
+    planned: bool
+    created_wall_ns: int
+
+
+# Exclusions made after the fact take whole slots of this length, so that they mean the same when they are old.
+SNAP_NS = 300 * 10**9
+
+
+def snapped(start_ns: int, end_ns: int) -> tuple[int, int]:
+    """The whole slots that hold the span."""
+    return start_ns // SNAP_NS * SNAP_NS, -(-end_ns // SNAP_NS) * SNAP_NS
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """All exclusions in force and all annotations, as the deciders get them."""
+
+    exclusions: tuple[Exclusion, ...] = ()
+    annotations: tuple[Annotation, ...] = ()

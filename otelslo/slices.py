@@ -1,0 +1,138 @@
+"""Budgets in slices of time instead of events: OpenSLO's Timeslices and RatioTimeslices.
+
+A closed slice's events become a few units of good or bad, so that whatever decides goes on as with events. The running
+slice does not count, and what a slice without events is, the objective says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from otelslo.counts import Counts
+from otelslo.errors import Place, shown
+from otelslo.window import HOUR_NS, SECOND_NS, format_duration, format_target, parse_positive_duration, parse_target
+
+OCCURRENCES, TIMESLICES, RATIO_TIMESLICES = "occurrences", "timeslices", "ratio_timeslices"
+METHODS = (OCCURRENCES, TIMESLICES, RATIO_TIMESLICES)
+EMPTY_RULES = ("good", "bad", "ignore")
+STEP_NS = 10 * SECOND_NS
+# A slice's ratio in whole parts, rounded against the service: at most 1e-9 of a slice each.
+RATIO_PARTS = 10**9
+_KEYS = ("slice", "slice_target", "slice_count", "empty_slices")
+
+
+@dataclass(frozen=True, slots=True)
+class Slices:
+    """How the events of `length_ns` become one slice.
+
+    In `timeslices` a slice is one unit: good if good / valid >= `bar` (given one) and valid >= `least`. In
+    `ratio_timeslices` it is RATIO_PARTS units, good in the proportion of its events. `empty` says what a slice without
+    valid events is; "ignore" excludes it.
+    """
+
+    method: str
+    length_ns: int
+    bar: Fraction | None = None
+    least: int = 0
+    empty: str = "ignore"
+
+    @property
+    def parts(self) -> int:
+        """Units that one slice consists of."""
+        return RATIO_PARTS if self.method == RATIO_TIMESLICES else 1
+
+    def of(self, events: Counts) -> Counts:
+        """The units of one closed slice with these events."""
+        if events.valid == 0:
+            return self._empty()
+        if self.method == RATIO_TIMESLICES:
+            good = events.good * RATIO_PARTS // events.valid
+            return Counts(good, RATIO_PARTS - good)
+        within = self.bar is None or events.good * self.bar.denominator >= self.bar.numerator * events.valid
+        return Counts(1, 0) if within and events.valid >= self.least else Counts(0, 1)
+
+    def _empty(self) -> Counts:
+        good, bad = self.empty == "good", self.empty == "bad"
+        return Counts(self.parts * good, self.parts * bad, self.parts * (not good and not bad))
+
+    @property
+    def text(self) -> str:
+        """For people: "5m slices with 95% good, at least 10 events"."""
+        bars = [f"{format_target(self.bar)} good"] if self.bar is not None else []
+        bars += [f"at least {self.least} events"] if self.least else []
+        return f"{format_duration(self.length_ns)} slices" + (f" with {', '.join(bars)}" if bars else "")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "length_ns": self.length_ns,
+            "bar": None if self.bar is None else [self.bar.numerator, self.bar.denominator],
+            "least": self.least,
+            "empty": self.empty,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Slices:
+        bar = data["bar"]
+        return cls(
+            str(data["method"]),
+            int(data["length_ns"]),
+            None if bar is None else Fraction(int(bar[0]), int(bar[1])),
+            int(data["least"]),
+            str(data["empty"]),
+        )
+
+
+def parse_slices(budgeting: object, given: Mapping[str, object], place: Place) -> Slices | None:
+    """Slices by `budgeting` and the keys slice, slice_target, slice_count, empty_slices; None for occurrences.
+
+    Raises DefinitionError.
+    """
+    if budgeting not in METHODS:
+        raise place.at("budgeting").error(f"{shown(budgeting)} is no budgeting method", f"Write {', '.join(METHODS)}")
+    for key in _KEYS:
+        if given.get(key) is not None and budgeting == OCCURRENCES:
+            problem = "it has a meaning only in slices"
+            raise place.at(key).error(problem, "Add budgeting: timeslices, or leave it out", at_key=True)
+    if budgeting == OCCURRENCES:
+        return None
+    length_ns = place.at("slice").parse(parse_positive_duration, _or(given.get("slice"), "5m"))
+    if length_ns % STEP_NS or not STEP_NS <= length_ns <= 24 * HOUR_NS:
+        problem = f"{format_duration(length_ns)} is no slice"
+        raise place.at("slice").error(problem, "Use a multiple of 10s up to 24h; 1m or 5m is usual")
+    empty = _or(given.get("empty_slices"), "ignore")
+    if empty not in EMPTY_RULES:
+        raise place.at("empty_slices").error(f"{shown(empty)} is no rule", f"Write {', '.join(EMPTY_RULES)}")
+    bar, least = _bars(str(budgeting), given, place)
+    return Slices(str(budgeting), length_ns, bar, least, str(empty))
+
+
+def _bars(budgeting: str, given: Mapping[str, object], place: Place) -> tuple[Fraction | None, int]:
+    target, count = given.get("slice_target"), given.get("slice_count")
+    if budgeting == RATIO_TIMESLICES:
+        for key in ("slice_target", "slice_count"):
+            if given.get(key) is not None:
+                problem = "a ratio timeslice has no bar: its ratio itself counts"
+                raise place.at(key).error(problem, "Use budgeting: timeslices, or leave it out", at_key=True)
+        return None, 0
+    if target is None and count is None:
+        raise place.at("slice_target").error("a slice needs a bar", 'Add slice_target: "95%" (or slice_count: 100)')
+    bar = None if target is None else place.at("slice_target").parse(_parse_bar, target)
+    least = 0 if count is None else place.at("slice_count").expect(count, int, "a whole number of events")
+    if count is not None and least < 1:
+        raise place.at("slice_count").error(f"{least} is no bar", "Write 1 or more")
+    return bar, least
+
+
+def _parse_bar(value: Any) -> Fraction:
+    """As a target, but every event of a slice may have to be good."""
+    if value in ("100%", 1, "1", Fraction(1)):
+        return Fraction(1)
+    return parse_target(value)
+
+
+def _or(value: object, default: str) -> Any:
+    return default if value is None else value

@@ -1,0 +1,194 @@
+"""One row's counts over any window, as its objective counts them: events or slices, without what was excluded since.
+
+Everything comes from differences of the row's totals at slot boundaries, so an exclusion made after the fact takes its
+events out of every window that they lie in, and a slice is counted from the very events that it had.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from otelslo.counts import Counts
+from otelslo.ring.reader import Window
+from otelslo.rowkey import RowKey
+from otelslo.slices import Slices
+
+CountSince = Callable[[int, int], Counts]  # row, ring time of the window's start
+Span = tuple[int, int]  # ring time, start and end
+
+
+class Rows(Protocol):
+    """What statuses are made of: rows of a ring, live or saved. Times are ring time in ns."""
+
+    @property
+    def rows(self) -> int: ...
+    def row_name(self, row: int) -> RowKey: ...
+    def row_birth_ns(self, row: int) -> int: ...
+    def wall_offset_ns(self) -> int: ...
+    def ring_at(self, wall_ns: int) -> int: ...
+    def cells(self, row: int) -> list[int]: ...
+    def counts(self, row: int) -> Counts: ...
+    def window(self, row: int, start_ns: int, now_ns: int) -> Window: ...
+
+
+class Tally:
+    """Counts of one row up to `now_ns` (ring time).
+
+    Args:
+        slices: None where events are the unit.
+        excluded: spans whose events are excluded after the fact, in order and without overlap.
+        count_since: a faster count of events since a time.
+        line: slices counted before, by whoever asks again and again.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        row: int,
+        now_ns: int,
+        slices: Slices | None = None,
+        excluded: Sequence[Span] = (),
+        count_since: CountSince | None = None,
+        line: Line | None = None,
+    ) -> None:
+        self._rows = rows
+        self._row = row
+        self._now_ns = now_ns
+        self._slices = slices
+        self._excluded = excluded
+        self._count_since = count_since
+        self._line = line
+        self._known: dict[int, Counts] = {}
+
+    def since(self, start_ns: int) -> Window:
+        """Units from `start_ns` until now, and how far back they reach."""
+        window = self._rows.window(self._row, start_ns, self._now_ns)
+        if self._slices is None:
+            return Window(self._without(window.counts, start_ns), window.whole, window.reach_ns)
+        return Window(self._sliced(start_ns), window.whole, window.reach_ns)
+
+    def over(self, window_ns: int) -> Counts:
+        """Units of the last `window_ns`; in slices, of as many closed ones as fit in, at least one."""
+        found = self._known.get(window_ns)
+        if found is None:
+            found = self._known[window_ns] = self._over(window_ns)
+        return found
+
+    def _over(self, window_ns: int) -> Counts:
+        if self._slices is None:
+            start_ns = self._now_ns - window_ns
+            return self._without(self._events(start_ns), start_ns)
+        length_ns = self._slices.length_ns
+        return self._sliced((self._now_ns // length_ns - max(1, window_ns // length_ns)) * length_ns)
+
+    def events(self, start_ns: int, end_ns: int) -> Counts:
+        """All events between two times, in whole slots, also those excluded since."""
+        return self._events(start_ns) - self._events(end_ns)
+
+    def excluded_since(self, start_ns: int) -> Counts:
+        """Events from `start_ns` on that were good or bad until they were excluded after the fact."""
+        taken = Counts()
+        for begin_ns, end_ns in self._excluded:
+            if end_ns > start_ns:
+                taken += self.events(max(begin_ns, start_ns), end_ns)
+        return Counts(taken.good, taken.bad)
+
+    def empty_slices(self, start_ns: int) -> int:
+        """Closed slices from `start_ns` on that had no valid event, whatever they count as."""
+        return 0 if self._slices is None else self._lined().empty(start_ns)
+
+    def _without(self, events: Counts, start_ns: int) -> Counts:
+        if not self._excluded:
+            return events
+        taken = self.excluded_since(start_ns)
+        return Counts(events.good - taken.good, events.bad - taken.bad, events.excluded + taken.valid)
+
+    def _events(self, start_ns: int) -> Counts:
+        if start_ns > self._now_ns:
+            return Counts()
+        if self._count_since is not None:
+            return self._count_since(self._row, start_ns)
+        return self._rows.window(self._row, start_ns, self._now_ns).counts
+
+    # ── slices ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _sliced(self, start_ns: int) -> Counts:
+        return self._lined().since(start_ns)
+
+    def _lined(self) -> Line:
+        assert self._slices is not None
+        if self._line is None or not self._line.goes_on(self._slices, self._excluded):
+            self._line = Line(self._slices, self._excluded)
+        self._line.extend(self._totals_at, self._rows.row_birth_ns(self._row), self._now_ns)
+        return self._line
+
+    def _totals_at(self, at_ns: int) -> Counts:
+        """The row's totals at a slot's start, without what is excluded since."""
+        until = self._rows.counts(self._row) - self._rows.window(self._row, at_ns, self._now_ns).counts
+        taken = Counts()
+        for begin_ns, end_ns in self._excluded:
+            if begin_ns < at_ns:
+                taken += self.events(begin_ns, min(end_ns, at_ns))
+        return Counts(until.good - taken.good, until.bad - taken.bad)
+
+
+class Line:
+    """The closed slices of one row since its birth, each counted once, as running sums."""
+
+    def __init__(self, slices: Slices, excluded: Sequence[Span] = ()) -> None:
+        self._slices = slices
+        self._excluded = tuple(excluded)
+        self._first: int | None = None
+        self._last = Counts()  # totals at the end of the last slice
+        self._sums = [array("q", [0]) for _ in range(4)]  # good, bad, excluded, empty: before each slice
+
+    def goes_on(self, slices: Slices, excluded: Sequence[Span]) -> bool:
+        """Whether what is counted still holds."""
+        return self._slices == slices and self._excluded == tuple(excluded)
+
+    def extend(self, totals_at: Callable[[int], Counts], born_ns: int, now_ns: int) -> None:
+        """Count the slices that have closed by `now_ns`."""
+        length_ns = self._slices.length_ns
+        if self._first is None:
+            self._first = born_ns // length_ns
+            self._last = totals_at(self._first * length_ns)
+        for number in range(self._first + len(self._sums[0]) - 1, now_ns // length_ns):
+            totals = totals_at((number + 1) * length_ns)
+            self._append(number, totals - self._last)
+            self._last = totals
+
+    def _append(self, number: int, events: Counts) -> None:
+        gone = events.valid == 0 and self._is_cut(number)
+        units = Counts(excluded=self._slices.parts) if gone else self._slices.of(events)
+        added = (units.good, units.bad, units.excluded, events.valid == 0)
+        for sums, more in zip(self._sums, added, strict=True):
+            sums.append(sums[-1] + more)
+
+    def _is_cut(self, number: int) -> bool:
+        """Whether an exclusion reaches into the slice: then that it is empty says nothing."""
+        start_ns, end_ns = number * self._slices.length_ns, (number + 1) * self._slices.length_ns
+        return any(begin < end_ns and end > start_ns for begin, end in self._excluded)
+
+    def since(self, start_ns: int) -> Counts:
+        """Units of the closed slices that begin at `start_ns` or later."""
+        return Counts(*(self._sum(sums, start_ns) for sums in self._sums[:3]))
+
+    def empty(self, start_ns: int) -> int:
+        return self._sum(self._sums[3], start_ns)
+
+    def _sum(self, sums: array[int], start_ns: int) -> int:
+        assert self._first is not None, "extended first"
+        before = max(0, -(-start_ns // self._slices.length_ns) - self._first)
+        return sums[-1] - sums[min(before, len(sums) - 1)]
+
+
+def merged(spans: Sequence[Span]) -> tuple[Span, ...]:
+    """The same spans in order, those that touch or overlap as one."""
+    found: list[Span] = []
+    for begin_ns, end_ns in sorted(span for span in spans if span[1] > span[0]):
+        if found and begin_ns <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end_ns))
+        else:
+            found.append((begin_ns, end_ns))
+    return tuple(found)
