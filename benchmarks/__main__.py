@@ -10,13 +10,13 @@ import traceback
 from collections.abc import Callable
 from types import ModuleType
 
-from . import core, export, leader, middleware, record, report, scaling, server, startup, track, wsgi
+from . import core, export, leader, middleware, record, report, scaling, server, serving, startup, track, wsgi
 from .harness import FULL, QUICK, Plan, Unavailable
 from .results import Results
 
 GROUPS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
-    for module in (record, middleware, wsgi, track, scaling, core, startup, leader, export, server)
+    for module in (record, middleware, wsgi, track, serving, scaling, core, startup, leader, export, server)
 }
 
 

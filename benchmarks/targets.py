@@ -21,4 +21,6 @@ TARGETS: dict[str, float] = {
     "track_coroutine_added_ns": 1_500,
     "track_generator_item_added_ns": 300,
     "track_async_generator_item_added_ns": 300,
+    "budget_allows_yes_ns": 1_000,
+    "budget_allows_no_ns": 1_000,
 }

@@ -20,6 +20,7 @@ from otelslo._version import VERSION as __version__
 from otelslo.clock import ManualClock
 from otelslo.counts import Counts
 from otelslo.decorators import track
+from otelslo.default import budget_allows
 from otelslo.engine import Engine
 from otelslo.errors import CapacityError, DefinitionError, OtelsloError, StateError
 from otelslo.event import Event
@@ -39,6 +40,7 @@ __all__ = [
     "StateError",
     "Status",
     "__version__",
+    "budget_allows",
     "current",
     "track",
 ]

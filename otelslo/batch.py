@@ -23,7 +23,7 @@ def record_batch(engine: Engine, track: Track, outcomes: Any, latencies_ns: Any)
     # One word of padding: the kernel reads outcomes eight at a time.
     padded = np.zeros(len(outcomes) // 8 + 1, dtype=np.int64)
     padded.view(np.int8)[: len(outcomes)] = outcomes
-    plans = [track.plans[outcome] for outcome in _OUTCOMES]
+    plans = [engine.plan_for(track.event(o)) if track.judged_each else track.plans[o] for o in _OUTCOMES]
     arguments = np.array([len(latencies), padded.ctypes.data, latencies.ctypes.data, *plans], dtype=np.int64)
     code = engine.kernels.record_many(engine.page, arguments.ctypes.data)
     if code == at.NOT_ATTACHED and engine.attach():

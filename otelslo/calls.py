@@ -88,7 +88,7 @@ class Track:
     __slots__ = ("attributes", "engine", "judged_each", "kind", "method", "nothing", "place", "plans", "route")
 
     place: Place
-    judged_each: bool  # user code looks at every event: no plan is remembered
+    judged_each: bool  # every event is looked at: no plan is remembered
     nothing: int  # the plan of no objective and no histogram
 
     def __init__(
@@ -278,6 +278,8 @@ class CallSites:
                 found = self._tracks.setdefault(key, made)
                 if found is made:
                     self._engine.memo(made.plans)
+            else:
+                made.judged_each = True  # nobody would tell it when to forget its plans
         return found
 
     def bind(self) -> None:
@@ -285,6 +287,15 @@ class CallSites:
         for track in list(self._tracks.values()):
             track.bind()
             self._prepare(track)
+
+    def turn(self) -> bool:
+        """See `Judge.turn`; forgets plans, and has tracks remember new ones, or not, as is right from now on."""
+        turned = self._engine.judge.turn()
+        if turned:
+            for track in list(self._tracks.values()):
+                track.judged_each = self._engine.dynamic
+            self._engine.forget_plans()
+        return turned
 
     def _prepare(self, track: Track) -> None:
         """Make what its events need, where waiting is allowed."""

@@ -5,45 +5,50 @@ A bad file must never reach a running service: whatever is wrong is a Definition
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from otelslo import exporters
-from otelslo.errors import DefinitionError, Key, Place, nearest, shown
+from otelslo import exporters, openslo
+from otelslo.channels import parse_channels
+from otelslo.document import Document, compose_all
+from otelslo.errors import DefinitionError, Place, nearest, shown
+from otelslo.maintenance import parse_maintenance
 from otelslo.match import import_object
+from otelslo.policy import parse_policy
 from otelslo.slo import SLO
 from otelslo.window import format_duration, parse_positive_duration
+
+log = logging.getLogger("otelslo")
 
 ENV_CONFIG = "OTELSLO_CONFIG"
 DEFAULT_FILE = "slo.yaml"
 LARGEST_FILE_BYTES = 1_000_000
-MOST_NODES = 100_000
-DEEPEST = 40
-_TOP_KEYS = ("slos", "state_dir", "retention", "exporters")
+_TOP_KEYS = ("slos", "state_dir", "retention", "exporters", "channels", "policy", "maintenance")
 _IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-Marks = dict[tuple[Key, ...], tuple[int, int]]
 _EXAMPLE = 'Write\nslos:\n  - name: availability\n    target: "99.9%"'
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The objectives in force. `path` says where they came from, None for the default."""
+    """The objectives in force. `path` says where they came from, None for the default.
+
+    `notices` say what of an OpenSLO file is not done here, or differently, and where it stands.
+    """
 
     slos: tuple[SLO, ...]
     path: str | None = None
     state_dir: str | None = None
     retention_ns: int | None = None
     exporters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    channels: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
+    notices: tuple[openslo.Finding, ...] = ()
 
     @property
     def watchable(self) -> str | None:
@@ -66,13 +71,16 @@ def load(path: str | os.PathLike[str] | None = None, env: Mapping[str, str] | No
         return _from_python(import_object(source, Place(source)), source)
     if source.endswith(".py"):
         return _from_python(_run_file(source), source)
-    return _from_yaml(_compose(source, _read(source)))
+    return _from_yaml(compose_all(source, _read(source)))
 
 
 def given_or_loaded(slos: Iterable[SLO] | None) -> Config:
     """An engine's configuration: the objectives that it is given, else what `load` finds. Raises DefinitionError."""
     if slos is None:
-        return load()
+        loaded = load()
+        for notice in loaded.notices:
+            log.warning("%s", notice)
+        return loaded
     given = tuple(slos)
     refuse_twins(given, lambda at, *texts: DefinitionError(f"SLO {at + 1}", *texts))
     return Config(given)
@@ -107,159 +115,85 @@ def _read(source: str) -> str:
         raise DefinitionError(f"{source}:{line}:{column}", "it is not UTF-8 text", "Save it as UTF-8") from failure
 
 
-@dataclass
-class _Document:
-    """A YAML file's values, and the line and column of each value and key by its way from the top."""
-
-    source: str
-    value: Any = None
-    values: Marks = field(default_factory=dict)
-    keys: Marks = field(default_factory=dict)
-    nodes: int = 0
-
-    def error(self, path: tuple[Key, ...], problem: str, remedy: str, at_key: bool = False) -> DefinitionError:
-        """The error at the deepest part of `path` that the file has."""
-        marks = self.keys if at_key and path in self.keys else self.values
-        while path and path not in marks:
-            path, marks = path[:-1], self.values
-        line, column = marks.get(path, (1, 1))
-        return DefinitionError(f"{self.source}:{line}:{column}", problem, remedy, path=path, at_key=at_key)
-
-    @contextmanager
-    def located(self, *under: Key) -> Iterator[None]:
-        """Give errors raised inside, whose paths begin at `under`, their line and column."""
-        try:
-            yield
-        except DefinitionError as refused:
-            path = (*under, *refused.path)
-            problem = f"{refused.place}: {refused.problem}"
-            raise self.error(path, problem, refused.remedy, refused.at_key) from refused.__cause__
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML that means what it says: `on`, 1:30 and 010 are texts; true, false, null and plain numbers are not."""
-
-
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("int", r"[-+]?(?:0|[1-9][0-9]{0,17})", "-+0123456789"),
-    ("float", r"[-+]?[0-9]{1,18}\.[0-9]{0,30}", "-+0123456789"),
-    ("merge", r"<<", "<"),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), list(_first))
-
-
-def _compose(source: str, text: str) -> _Document:
-    document = _Document(source)
-    try:
-        node = _Loader(text).get_single_node()
-        if node is not None:
-            document.value = _construct(node, (), document, ())
-    except yaml.MarkedYAMLError as failure:
-        raise _unreadable(source, failure) from failure
-    except yaml.reader.ReaderError as failure:
-        line = text.count("\n", 0, failure.position) + 1
-        problem = f"unreadable YAML: the character {failure.character!a} is not allowed"
-        raise DefinitionError(f"{source}:{line}:1", problem, "Remove it") from failure
-    except RecursionError as failure:
-        raise DefinitionError(f"{source}:1:1", "it is nested too deeply", "Write it flat") from failure
-    return document
-
-
-def _unreadable(source: str, failure: yaml.MarkedYAMLError) -> DefinitionError:
-    mark = failure.problem_mark or failure.context_mark
-    where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-    problem = " ".join(f"unreadable YAML: {failure.problem or failure.context}".split())
-    remedy = "Check the indentation, colons and quotes there"
-    if "\\t" in problem or "tab" in problem:
-        remedy = "Indent with spaces"
-    elif "alias" in f"{failure.context} {failure.problem}":
-        remedy = 'A text that begins with * must be quoted: "*"'
-    elif "single document" in f"{failure.context}":
-        problem, remedy = "it holds several documents", "Keep one; remove the line ---"
-    elif "cannot start any token" in problem:
-        remedy = 'Put the text in quotes: "99.9%"'
-    return DefinitionError(where, problem, remedy)
-
-
-def _construct(node: yaml.Node, path: tuple[Key, ...], document: _Document, above: tuple[int, ...]) -> Any:
-    """Plain values, with every use of an alias counted: a small file cannot grow into a large one."""
-    document.nodes += 1
-    document.values[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
-    if id(node) in above:
-        raise document.error(path, "the value contains itself", "Remove the alias")
-    if document.nodes > MOST_NODES or len(above) > DEEPEST:
-        raise document.error(path, "the file is too large, too deep or has too many aliases", "Write less")
-    above = (*above, id(node))
-    if isinstance(node, yaml.MappingNode):
-        return _mapping(node, path, document, above)
-    if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
-        return [_construct(item, (*path, index), document, above) for index, item in enumerate(node.value)]
-    return _scalar(node, path, document)
-
-
-def _mapping(node: yaml.MappingNode, path: tuple[Key, ...], document: _Document, above: tuple[int, ...]) -> Any:
-    if node.tag != "tag:yaml.org,2002:map":
-        raise document.error(path, f"the tag {shown(node.tag)} is not allowed", "Remove it")
-    result: dict[str, Any] = {}
-    merged: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        at = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
-        if key_node.tag == "tag:yaml.org,2002:merge":
-            merged = _merge(_construct(value_node, (*path, "<<"), document, above), (*path, "<<"), document) | merged
-            continue
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise DefinitionError(f"{document.source}:{at[0]}:{at[1]}", "a key must be a text", "Write key: value")
-        key = str(key_node.value)
-        document.keys[(*path, key)] = at
-        if key in result:
-            raise document.error((*path, key), f"the key {shown(key)} stands here twice", "Keep one", at_key=True)
-        result[key] = _construct(value_node, (*path, key), document, above)
-    return merged | result
-
-
-def _merge(value: Any, path: tuple[Key, ...], document: _Document) -> dict[str, Any]:
-    parts = value if isinstance(value, list) else [value]
-    if not all(isinstance(part, dict) for part in parts):
-        raise document.error(path, "<< takes a mapping or a list of mappings", "Write <<: *name")
-    return {key: item for part in reversed(parts) for key, item in part.items()}
-
-
-def _scalar(node: yaml.Node, path: tuple[Key, ...], document: _Document) -> Any:
-    text, kind = str(node.value), node.tag.removeprefix("tag:yaml.org,2002:")
-    if kind in ("str", "merge"):
-        return text
-    if kind == "null":
-        return None
-    if kind == "bool" and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    if kind in ("int", "float") and re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?", text):
-        return int(text) if kind == "int" and "." not in text else Decimal(text)
-    raise document.error(path, f"the tag {shown(node.tag)} is not allowed here", "Remove it")
-
-
-def _from_yaml(document: _Document) -> Config:
+def _from_yaml(documents: list[Document]) -> Config:
+    if openslo.recognises(documents):
+        return _from_openslo(documents)
+    document = documents[0]
+    if len(documents) > 1:
+        line, column = documents[1].start
+        place = f"{document.source}:{line}:{column}"
+        raise DefinitionError(place, "it holds several documents", "Keep one; remove the line ---")
     top = document.value
     if not isinstance(top, Mapping):
         raise document.error((), "it is empty" if top is None else "its top is no mapping", _EXAMPLE)
-    if "apiVersion" in top:
-        raise document.error(("apiVersion",), "OpenSLO documents are not supported yet", _EXAMPLE, at_key=True)
     with document.located():
         Place("file").only(top, _TOP_KEYS)
+        parse_policy(top.get("policy"), Place("file").at("policy"))
+        parse_maintenance(top.get("maintenance"), Place("file").at("maintenance"))
     items = top.get("slos")
     if not isinstance(items, list) or not items:
         raise document.error(("slos",), "there is no list of SLOs", _EXAMPLE)
     slos: list[SLO] = []
     for index, item in enumerate(items):
         with document.located("slos", index):
-            slos.append(SLO.from_mapping(item))
+            whole = _with_maintenance(_with_policy(item, top.get("policy")), top.get("maintenance"))
+            slos.append(SLO.from_mapping(whole))
     refuse_twins(slos, lambda index, *texts: document.error(("slos", index, "name"), *texts))
     with document.located():
         state_dir, retention_ns = _reserved(top, max(slo.window_ns for slo in slos))
         chosen = _exporters(top.get("exporters"))
-    return Config(tuple(slos), document.source, state_dir, retention_ns, chosen)
+        channels = parse_channels(top.get("channels"), Place("file").at("channels"))
+    _refuse_unknown_channels(document, slos, channels)
+    return Config(tuple(slos), document.source, state_dir, retention_ns, chosen, channels)
+
+
+def _refuse_unknown_channels(document: Document, slos: Sequence[SLO], channels: Iterable[str]) -> None:
+    known = tuple(channels) or ("log",)
+    for index, slo in enumerate(slos):
+        for number, name in enumerate(slo.notify or ()):
+            if name not in known:
+                path = ("slos", index, "notify", number)
+                raise document.error(path, f"there is no channel {shown(name)}", nearest(name, known))
+
+
+def _with_policy(item: Any, policy: object) -> Any:
+    """An SLO as written, with the policy of all where it has none of its own."""
+    if policy is None or not isinstance(item, Mapping) or item.get("policy") is not None:
+        return item
+    return {**item, "policy": policy}
+
+
+def _with_maintenance(item: Any, windows: list[Any] | None) -> Any:
+    """An SLO as written, with the windows of all after its own."""
+    if not windows or not isinstance(item, Mapping):
+        return item
+    own = item.get("maintenance")
+    return {**item, "maintenance": [*(own or []), *windows]} if own is None or isinstance(own, list) else item
+
+
+def _from_openslo(documents: list[Document]) -> Config:
+    found = openslo.imported(documents)
+    if not found.slos:
+        said = found.notices[0] if found.notices else openslo.Finding(documents[0].source, "it has no SLO", "Add one")
+        problem = f"no SLO of this file can be measured here; first of all: {said.problem}"
+        raise DefinitionError(said.place, problem, said.remedy)
+    channels = _openslo_channels(found, documents[0].source)
+    return Config(found.slos, documents[0].source, channels=channels, notices=found.notices)
+
+
+def _openslo_channels(found: openslo.Imported, source: str) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """What its notification targets set up; each that is told must be there."""
+    try:
+        channels = parse_channels(found.channels, Place("file").at("channels"))
+    except DefinitionError as refused:
+        place = found.places.get(str(refused.path[1]) if len(refused.path) > 1 else "", source)
+        raise DefinitionError(place, refused.problem, refused.remedy) from None
+    known = tuple(channels) or ("log",)
+    for name in (name for slo in found.slos for name in slo.notify or ()):
+        if name not in known:
+            remedy = f"Set it up: an AlertNotificationTarget of this name with an annotation {openslo.CHANNEL_EXAMPLE}"
+            raise DefinitionError(found.places.get(name, source), f"there is no channel {shown(name)}", remedy)
+    return channels
 
 
 def _exporters(value: object) -> dict[str, Mapping[str, Any]]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from otelslo.engine import Engine
+from otelslo.serving import AtLeast
 from otelslo.switch import disabled
 
 log = logging.getLogger("otelslo")
@@ -23,6 +24,7 @@ _engine: list[Engine] = []
 _switched_off: list[bool] = []  # asked once a process, when something is first tracked
 _is_wrong: list[Exception] = []  # why there can be no default engine
 _cannot_start: weakref.WeakSet[Engine] = weakref.WeakSet()
+_asked_in: list[int] = []  # the process in which `budget_allows` was asked before there was an engine
 
 
 def engine() -> Engine:
@@ -55,6 +57,29 @@ def running(given: Engine | None = None) -> Engine | None:
     except Exception as e:
         log.error("otelslo is off in this process: %s", e)
         return None
+
+
+def budget_allows(slo: str, group: str | None = None, *, at_least: AtLeast = 0) -> bool:
+    """Whether there is error budget left, by the process's own engine: see `Engine.budget_allows`. Never raises.
+
+    Where nothing has started that engine yet, the first question has it started in the background, and answers are yes
+    until then.
+    """
+    try:
+        if _engine:
+            return _engine[0].budget_allows(slo, group, at_least=at_least)
+        _start_aside()
+    except Exception as e:
+        log.error("budget_allows: %s: %s", type(e).__name__, e)
+    return True
+
+
+def _start_aside() -> None:
+    """Once a process. No daemon: the interpreter must not end while a compiler runs in it."""
+    here = os.getpid()
+    if _asked_in != [here]:
+        _asked_in[:] = [here]
+        threading.Thread(target=running, name="otelslo-start").start()
 
 
 def _is_off(given: Engine | None) -> bool:

@@ -17,6 +17,7 @@ from otelslo.alerts import AlertPlan
 from otelslo.errors import DefinitionError, shown
 from otelslo.event import Outcome
 from otelslo.period import Calendar, Period, Rolling
+from otelslo.policy import DEFAULT_POLICY, Policy
 from otelslo.slices import Slices
 from otelslo.window import format_target
 
@@ -97,6 +98,7 @@ class Definition:
     about: About = field(default_factory=About)
     alerts: AlertPlan = field(default_factory=AlertPlan)
     notify: tuple[str, ...] | None = None
+    policy: Policy = DEFAULT_POLICY
 
     @property
     def over(self) -> Period:
@@ -138,6 +140,7 @@ class Definition:
             "about": self.about.to_json(),
             "alerts": self.alerts.to_json(),
             "notify": None if self.notify is None else list(self.notify),
+            "policy": self.policy.to_json(),
         }
 
     @classmethod
@@ -176,6 +179,7 @@ def _surroundings(data: Mapping[str, Any]) -> dict[str, Any]:
         "about": About.from_json(data.get("about") or {}),
         "alerts": AlertPlan() if alerts is None else AlertPlan.from_json(alerts),
         "notify": None if notify is None else tuple(str(name) for name in notify),
+        "policy": Policy.from_json(data.get("policy")),
     }
 
 

@@ -24,18 +24,20 @@ from otelslo.clock import Clock, SystemClock
 from otelslo.counts import Counts
 from otelslo.definition import Definition
 from otelslo.errors import OtelsloError
-from otelslo.evaluate import Traffic, statuses, traffic
+from otelslo.evaluate import Book, Traffic, statuses, traffic
 from otelslo.event import Event
 from otelslo.faults import Faults
 from otelslo.judging import Judge
 from otelslo.kernels import layout as at
 from otelslo.latencies import whole_ns
+from otelslo.marks import Marks
 from otelslo.names import Names
 from otelslo.objective import Objective
 from otelslo.plans import Plans
 from otelslo.ring import state
 from otelslo.ring.geometry import Geometry
 from otelslo.rowkey import RowKey
+from otelslo.serving import AtLeast, Serving
 from otelslo.slo import SLO
 from otelslo.status import Status
 from otelslo.window import format_duration
@@ -82,6 +84,7 @@ class Engine:
         loaded = configuration.given_or_loaded(slos)
         self.config_path = loaded.watchable
         self.exporters = exporters.chosen(loaded.exporters, os.environ)
+        self.channels = loaded.channels
         self._agent = agent
         self._set(loaded.slos)
         self.state_dir = Path(state_dir or os.environ.get("OTELSLO_STATE_DIR") or loaded.state_dir or state.DIRECTORY)
@@ -99,6 +102,8 @@ class Engine:
         self._memos: list[dict[Any, int]] = []
         self._plans = Plans()
         self._call_sites = CallSites(self)
+        self._serving = Serving(lambda: self.definitions, self._judged, self.clock, self.fault, self._asked)
+        self._marks = Marks(self.state_dir / state.DATABASE_FILE, self.clock.ring_ns)
         self._forget_again = False
         self._on_reload: list[Callable[[], None]] = [self._call_sites.bind]
         self.runner: Runner
@@ -107,7 +112,8 @@ class Engine:
     def _set(self, slos: tuple[SLO, ...]) -> None:
         self.slos = slos
         self.definitions: list[Definition] = [slo.as_definition for slo in slos]
-        self.definitions_json = json.dumps({"slos": [slo.definition() for slo in slos]}, sort_keys=True)
+        told = {"slos": [slo.definition() for slo in slos], "channels": list(self.channels) or ["log"]}
+        self.definitions_json = json.dumps(told, sort_keys=True)
 
     # ── life ───────────────────────────────────────────────────────────────────────────────────────────────────────
     def start(self) -> Engine:
@@ -139,6 +145,7 @@ class Engine:
 
     def _run(self) -> None:
         self._started = True
+        self._call_sites.turn()  # nobody may have looked at the clock since it was closed, or before a fork
         if self._with_runner:
             self.runner.start()
 
@@ -171,7 +178,9 @@ class Engine:
         )
         self.runner = runner = Runner(self, self._agent)
         try:
-            self._use(*open_ring(self.state_dir, geometry, self.clock, self.kernels, runner.saved, self._is_wanted))
+            self._use(
+                *open_ring(self.state_dir, geometry, self.clock, self.kernels, runner.leader.saved, self._is_wanted)
+            )
         except OtelsloError as e:  # the disk is full, or every block is taken
             self._use(*open_ring(None, geometry, self.clock, self.kernels))
             self.notices.append(f"no shared ring: {e}. This worker counts in its own memory until it is started again")
@@ -188,6 +197,7 @@ class Engine:
         self.ring, self.notices = ring, notices
         self.page = ring.page
         self._record = self.kernels.record
+        self._serving.forget()
         self.names = Names(ring.directory, self.runner.want)
         settled = ring.blocks.attach()
         if settled is not None and settled.crashed:
@@ -434,7 +444,30 @@ class Engine:
     def status(self) -> list[Status]:
         """One status per objective and group, now."""
         self.start()
-        return statuses(self.definitions, self.ring.reader, self.clock.ring_ns(), self.count_since)
+        return self._judged(self.definitions)
+
+    def _judged(self, definitions: Iterable[Definition], book: Book | None = None) -> list[Status]:
+        marked = self._marks(self.clock.wall_ns() - max((one.window_ns for one in self.definitions), default=0))
+        return statuses(definitions, self.ring.reader, self.clock.ring_ns(), self.count_since, marked, book)
+
+    def budget_allows(self, slo: str, group: str | None = None, *, at_least: AtLeast = 0) -> bool:
+        """Whether there is error budget left to spend on what is risky; for use in requests. Never raises.
+
+        A dict look-up of what the background thread computes each second of what was ever asked. Yes while nothing is
+        known: at first, without events, for an unknown name (logged once), and when a no is older than 5 s.
+
+        Args:
+            group: as statuses name it; None is all groups of the objective together.
+            at_least: the share of the budget that must be left, 0 to 1 ("25%", 0.25). An exhausted budget never allows.
+        """
+        return self._serving.allows(slo, group, at_least)
+
+    def _asked(self) -> None:
+        """Have a new question answered soon; in a forked child the background thread is begun for it."""
+        if self._started:
+            if self._pid != os.getpid():
+                self.attach()
+            self.runner.want()
 
     def traffic(self, window_ns: int = 300_000_000_000) -> list[Traffic]:
         """Traffic and latency percentiles of every route and call site in the last `window_ns` (two hours at most)."""
@@ -451,13 +484,15 @@ class Engine:
 
     # ── off the request path ───────────────────────────────────────────────────────────────────────────────────────
     def housekeeping(self) -> None:
-        """Adopt the groups that other workers made; make rows of new groups, histograms of new routes, strings."""
+        """Adopt the groups that other workers made; make rows of new groups, histograms, strings; turn maintenance."""
         changed = self.names.make(self.clock.ring_ns())
         changed = self.judge.keep_groups(_MOST_NEW_ROWS) or changed
+        changed = self._call_sites.turn() or changed
         if changed or self._forget_again:
             self.forget_plans()
         # A request may have judged by the old rows and be about to remember it: forget once more, a tick later.
         self._forget_again = changed
+        self._serving.refresh()
 
 
 def _check_platform() -> None:

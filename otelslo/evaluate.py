@@ -6,7 +6,7 @@ Needs no compiler: `otelslo status` uses it as it is, the leader hands in its co
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from otelslo.counts import Counts
 from otelslo.definition import FIRST_EXCLUDED, OTHER, OVERFLOW, UNKNOWN, Definition
@@ -17,7 +17,7 @@ from otelslo.ring.reader import Reader
 from otelslo.status import Status, assess
 from otelslo.tally import CountSince, Line, Rows, Span, Tally, merged
 
-__all__ = ["Book", "CountSince", "Rows", "Traffic", "statuses", "traffic"]
+__all__ = ["Book", "CountSince", "Judged", "Rows", "Traffic", "statuses", "traffic"]
 
 
 class Book:
@@ -36,6 +36,17 @@ class Book:
         return line
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One objective and group as it stands at `now_ns` (ring time), and what its counts can be asked further."""
+
+    definition: Definition
+    status: Status
+    tally: Tally
+    row_key: str
+    now_ns: int
+
+
 def statuses(
     definitions: Iterable[Definition],
     rows: Rows,
@@ -45,6 +56,18 @@ def statuses(
     book: Book | None = None,
 ) -> list[Status]:
     """One status per objective and group; `now_ns` is ring time. Empty overflow and unknown groups are left out."""
+    return [one.status for one in judged(definitions, rows, now_ns, count_since, marked, book)]
+
+
+def judged(
+    definitions: Iterable[Definition],
+    rows: Rows,
+    now_ns: int,
+    count_since: CountSince | None = None,
+    marked: Marked = Marked(),  # noqa: B008
+    book: Book | None = None,
+) -> list[Judged]:
+    """As `statuses`, each with its counts of any other window."""
     by_meaning = _rows_by_meaning(rows)
     found = []
     for definition in definitions:
@@ -54,7 +77,9 @@ def statuses(
                 continue
             line = book.line(definition, group, excluded) if book is not None else None
             tally = Tally(rows, row, now_ns, definition.slices, excluded, count_since, line)
-            found.append(_status(definition, group, rows, row, now_ns, tally, planned))
+            status = _status(definition, group, rows, row, now_ns, tally, planned)
+            status = replace(status, alerts=tuple(marked.alerts.get((definition.name, group), ())))
+            found.append(Judged(definition, status, tally, rows.row_name(row).text(), now_ns))
     return found
 
 

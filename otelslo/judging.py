@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from otelslo.ring.live import Ring
 
 _MOST_MEMO = 4096
+# No plan is remembered from so long before maintenance begins or ends until so long after: not by a turn that comes
+# late, nor by a request that judged before and remembers after.
+_BEFORE_NS, _AFTER_NS = 60_000_000_000, 10_000_000_000
 
 
 class Judge:
@@ -47,13 +50,17 @@ class Judge:
     ) -> None:
         self.objectives = [Objective(slo, ring, wanted) for slo in slos]
         self.definitions: list[Definition] = [slo.as_definition for slo in slos]
-        self.dynamic = any(slo.dynamic for slo in slos)
+        self._asks_user = any(slo.dynamic for slo in slos)
+        self._planned = list(dict.fromkeys(slo.planned for slo in slos if slo.planned))
+        self._change: tuple[int | None, bool] = (None, False)
         self.needs_host = any((d.match and d.match["host"]) or "host" in d.group_by for d in self.definitions)
         self._ring = ring
         self._names = names
         self._plans = plans
         self._fault = fault
         self._judged: dict[Any, int] = {}
+        self.dynamic = self._asks_user
+        self.turn()
         kinds = sorted({"http"} | {slo.kind for slo in slos})
         self._fallbacks = {kind: self._fallback(kind) for kind in kinds}
         self._tracks = {rows: self._reserve(rows) for rows in (*self._fallbacks.values(), ())}
@@ -71,7 +78,8 @@ class Judge:
     def plan_for(self, event: Event) -> int:
         """The plan of an event, whatever its latency. Never raises: user code that does is a fault of its own.
 
-        Events of equal facts and groups share one; only objectives with user code or header rules look at each event.
+        Events of equal facts and groups share one; only objectives with user code or header rules look at each event,
+        and all do about when maintenance begins or ends (see `turn`): each is judged by the time it ends.
         """
         if self.dynamic:
             return self._plans.address(self._judge(event))
@@ -85,14 +93,15 @@ class Judge:
 
     def _judge(self, event: Event) -> tuple[int, ...]:
         entries = []
+        wall_ns = self._ring.clock.wall_ns() if self._planned else 0
         for objective in self.objectives:
             if not objective.slo.matches(event.kind, event.route, event.method, event.host):
                 continue
             try:
-                entry = objective.entry(event)
+                entry = objective.entry(event, wall_ns)
             except Exception as e:
                 self._fault("user_code", f"{objective.slo.name}: {type(e).__name__}: {e}; judged without it")
-                entry = objective.plain_entry(event)
+                entry = objective.plain_entry(event, wall_ns)
             if entry is not None:
                 entries.append(entry)
         if len(entries) > at.MAX_PLAN_ROWS:
@@ -146,6 +155,26 @@ class Judge:
             return 0
 
     # ── off the request path ───────────────────────────────────────────────────────────────────────────────────────
+    def turn(self) -> bool:
+        """Look at the wall clock: whether plans must be forgotten, since maintenance begins or ends about now, or has.
+
+        Asked for each second or so. Only a process that stood still through the whole minute before a change judges
+        the events up to its next turn as before it.
+        """
+        if not self._planned:
+            return False
+        wall_ns, changes = self._ring.clock.wall_ns(), []
+        for planned in self._planned:
+            planned.active(wall_ns + _BEFORE_NS)  # has it look ahead here, and not in a request
+            change_ns = planned.next_change(wall_ns - _AFTER_NS)
+            if change_ns is not None:
+                changes.append(change_ns)
+        first_ns = min(changes, default=None)
+        is_near = first_ns is not None and first_ns <= wall_ns + _BEFORE_NS
+        before, self._change = self._change, (first_ns, is_near)
+        self.dynamic = self._asks_user or is_near
+        return before != self._change
+
     def keep_groups(self, most: int) -> bool:
         """Adopt the groups that other workers made, and give up to `most` new ones a row; whether any came."""
         changed = False

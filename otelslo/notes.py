@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 ANNOTATION_KINDS = ("release", "incident", "experiment", "maintenance", "other")
 
@@ -47,9 +49,14 @@ def snapped(start_ns: int, end_ns: int) -> tuple[int, int]:
     return start_ns // SNAP_NS * SNAP_NS, -(-end_ns // SNAP_NS) * SNAP_NS
 
 
+Alerts = Mapping[tuple[str, str | None], Sequence[Mapping[str, Any]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """All exclusions in force and all annotations, as the deciders get them."""
+    """All exclusions in force and all annotations, as the deciders get them; and the alerts of each objective and
+    group, as a status shows them."""
 
     exclusions: tuple[Exclusion, ...] = ()
     annotations: tuple[Annotation, ...] = ()
+    alerts: Alerts = field(default_factory=dict)

@@ -12,7 +12,7 @@ from otelslo.kernels import layout as at
 from otelslo.plans import Entry
 from otelslo.rowkey import RowKey
 from otelslo.rules import CRASHED
-from otelslo.slo import SLO
+from otelslo.slo import MAINTAINED, SLO
 
 if TYPE_CHECKING:
     from otelslo.ring.live import Ring
@@ -63,14 +63,19 @@ class Objective:
         ):
             self.row_of(event)
 
-    def entry(self, event: Event) -> Entry | None:
-        """What this event writes here; None if it is not this objective's. User code may raise."""
-        judgement = self.slo.judge(event)
+    def entry(self, event: Event, wall_ns: int) -> Entry | None:
+        """What this event, ending at `wall_ns` (Unix ns), writes here; None if it is not this objective's.
+
+        User code may raise.
+        """
+        maintained = self.slo.planned.active(wall_ns)
+        judgement = self.slo.in_maintenance(event) if maintained else self.slo.judge(event)
         return None if judgement is None else self._entry(event, judgement)
 
-    def plain_entry(self, event: Event) -> Entry:
-        """What this event writes by the indicator alone, where user code has failed."""
-        return self._entry(event, self.slo.by_indicator(event))
+    def plain_entry(self, event: Event, wall_ns: int) -> Entry:
+        """What this event writes by maintenance and the indicator alone, where user code has failed."""
+        maintained = self.slo.planned.active(wall_ns)
+        return self._entry(event, MAINTAINED if maintained else self.slo.by_indicator(event))
 
     def _entry(self, event: Event, judgement: Judgement) -> Entry:
         threshold = judgement.threshold_ns

@@ -25,8 +25,10 @@ from otelslo.event import OUTCOME_KINDS, Event, Judgement, Outcome, always
 from otelslo.group import Grouping, parse_grouping
 from otelslo.indicators import Indicator, load
 from otelslo.keys import OPTION_KEYS, arguments, checked_name, parse_options, parse_reasons
+from otelslo.maintenance import Maintenance, parse_maintenance
 from otelslo.match import Match, UserCode, import_name, parse_match, resolve, texts
 from otelslo.period import Period, Rolling, parse_calendar
+from otelslo.policy import Policy, parse_policy, refuse_dead_steps
 from otelslo.rules import CRASHED, Rules, parse_rules
 from otelslo.shorthand import parse_objective
 from otelslo.slices import OCCURRENCES, Slices, parse_slices
@@ -37,6 +39,7 @@ __all__ = ["OVERFLOW", "SLO", "UNKNOWN", "Definition", "rules_table"]
 
 NOT_GOOD = "not_good"
 MAINTENANCE = "maintenance"
+MAINTAINED = always(Outcome("excluded", MAINTENANCE))
 DEFAULT_TARGET, DEFAULT_WINDOW = "99.9%", "30d"
 _MOST_GROUPS = 10_000
 
@@ -52,6 +55,8 @@ class SLO:
       `slice_count`, or "ratio_timeslices"; `slice` is their length, `empty_slices` what one without events is.
     - `sla`: the looser target that this one protects. `owner`, `because`, `runbook_url`, `labels` go with alerts.
     - `alerts`: changes of the burn-rate alerts, or "off"; `notify`: the channels that are told, by default all.
+    - `policy`: the steps that `otelslo gate` goes by: see `otelslo.policy`.
+    - `maintenance`: windows in which events are excluded, whatever else is said of them: see `otelslo.maintenance`.
     - `match`: `route` and `host` (globs), `method`, `kind`, and `where`, a predicate on the event.
     - `group_by`: route, method, version, host or any attribute; `group_values` declares the values that may be seen
       (for host it must), `max_groups` bounds them.
@@ -91,6 +96,8 @@ class SLO:
     sla: str | float | Decimal | Fraction | None = None
     alerts: Mapping[str, Any] | str | bool | None = None
     notify: Sequence[str] | None = None
+    policy: Sequence[Mapping[str, Any]] | None = None
+    maintenance: Sequence[Mapping[str, Any]] | None = None
     owner: str = ""
     because: str = ""
     runbook_url: str = ""
@@ -104,6 +111,8 @@ class SLO:
     sla_ratio: Fraction | None = field(init=False, repr=False)
     about: About = field(init=False, repr=False)
     alert_plan: AlertPlan = field(init=False, repr=False)
+    release_policy: Policy = field(init=False, repr=False)
+    planned: Maintenance = field(init=False, repr=False)
     threshold_ns: int | None = field(init=False, repr=False)
     reason_cells: tuple[str, ...] = field(init=False, repr=False)
     meaning: str = field(init=False, repr=False)
@@ -186,7 +195,16 @@ class SLO:
             about=parse_about(self.owner, self.because, self.runbook_url, self.labels, place),
             alert_plan=plan,
             notify=notify,
+            release_policy=self._parse_policy(plan, slice_ns, place.at("policy")),
+            planned=parse_maintenance(self.maintenance, place.at("maintenance")),
         )
+
+    def _parse_policy(self, plan: AlertPlan, slice_ns: int | None, place: Place) -> Policy:
+        policy = parse_policy(self.policy, place)
+        refuse_dead_steps(
+            policy, place, window_ns=self.window_ns, slice_ns=slice_ns, target=self.target_ratio, alerts=plan
+        )
+        return policy
 
     def _resolve(self, place: Place) -> None:
         match = {} if self.match is None else self.match
@@ -291,6 +309,10 @@ class SLO:
             return self._by_good(self._good(event), event)
         return self._indicator.judge(event, self._options)
 
+    def in_maintenance(self, event: Event) -> Judgement | None:
+        """As `judge`, for an event that ends within planned maintenance, where nobody else is asked but `where`."""
+        return MAINTAINED if self._where is None or self._where(event) else None
+
     def by_indicator(self, event: Event) -> Judgement:
         """What this event is without user code, for when that has failed; never raises.
 
@@ -347,11 +369,12 @@ class SLO:
             about=self.about,
             alerts=self.alert_plan,
             notify=None if self.notify is None else tuple(self.notify),
+            policy=self.release_policy,
         )
 
     def definition(self) -> dict[str, Any]:
         """`as_definition` as JSON-able data, that `Definition.from_json` reads."""
-        return self.as_definition.to_json()
+        return self.as_definition.to_json() | {"maintenance": self.planned.to_json()}
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any], place: str | None = None) -> SLO:
@@ -372,7 +395,8 @@ class SLO:
 
 def rules_table(slo: SLO) -> list[tuple[str, str, str]]:
     """(what happened, outcome, reason), as `slo` has it, in the order in which it is asked."""
-    rows = [("the app says good, bad or excluded", "as it says", "as it says")]
+    rows = [(f"planned maintenance: {entry.text}", "excluded", MAINTENANCE) for entry in slo.planned.entries]
+    rows.append(("the app says good, bad or excluded", "as it says", "as it says"))
     if slo._validity.health_checks.patterns:
         rows.append((f"health check: {', '.join(slo._validity.health_checks.patterns)}", "excluded", HEALTH_CHECK))
     for rule in slo._validity.exclusions:
@@ -382,4 +406,5 @@ def rules_table(slo: SLO) -> list[tuple[str, str, str]]:
         rows.append((f"{import_name(slo._valid)} is false", "excluded", INVALID))
     if slo._good is not None:
         rows.append((f"{import_name(slo._good)} is asked, unless a changed rule applies", "as it says", "as it says"))
-    return [*rows, *slo._rules.rows(), ("in flight when its worker was killed", *CRASHED)]
+    killed = "in flight when its worker was killed" + (", in maintenance too" if slo.planned else "")
+    return [*rows, *slo._rules.rows(), (killed, *CRASHED)]

@@ -87,6 +87,12 @@ class Status:
         return met(self.counts, self.target)
 
     @property
+    def full_budget(self) -> Budget:
+        """What decisions go by: the budget of a whole window, projected while there has not been one. The first failure
+        of a new service has not used up a month."""
+        return self.budget if self.projected is None else self.projected
+
+    @property
     def observed_ns(self) -> int:
         """How much of the window has been observed."""
         if self.observed_since_ns is None:
@@ -106,9 +112,9 @@ class Status:
             "group": self.group,
             "target": format_target(self.target),
             "window": self.window,
-            "window_start": _iso(self.start_ns),
-            "window_end": _iso(self.end_ns),
-            "observed_since": _iso(self.observed_since_ns),
+            "window_start": iso(self.start_ns),
+            "window_end": iso(self.end_ns),
+            "observed_since": iso(self.observed_since_ns),
             "observed_s": self.observed_ns / SECOND_NS,
             "whole": self.whole,
             "unit": "events" if self.slices is None else self.slices.method,
@@ -119,7 +125,7 @@ class Status:
             "excluded_ratio": _number(counts.excluded_ratio),
             "sli": ratio_number(counts.sli, self.target),
             "met": self.met,
-            "budget": self._budget_json(self.budget) | {"exhausts_at": _iso(self.exhausts_at_ns)},
+            "budget": self._budget_json(self.budget) | {"exhausts_at": iso(self.exhausts_at_ns)},
             "budget_projected": None if self.projected is None else self._budget_json(self.projected),
             "sla": self._sla_json(),
             "slices": self._slices_json(),
@@ -264,7 +270,8 @@ def _number(value: Fraction | None) -> int | float | None:
     return value.numerator if value.denominator == 1 else float(value)
 
 
-def _iso(unix_ns: int | None) -> str | None:
+def iso(unix_ns: int | None) -> str | None:
+    """Unix ns as ISO 8601 in UTC, to the millisecond; None beyond the year 9999."""
     if unix_ns is None:
         return None
     try:

@@ -83,6 +83,11 @@ class Tally:
         length_ns = self._slices.length_ns
         return self._sliced((self._now_ns // length_ns - max(1, window_ns // length_ns)) * length_ns)
 
+    @property
+    def total(self) -> Counts:
+        """All events since the row's birth."""
+        return self._rows.counts(self._row)
+
     def events(self, start_ns: int, end_ns: int) -> Counts:
         """All events between two times, in whole slots, also those excluded since."""
         return self._events(start_ns) - self._events(end_ns)

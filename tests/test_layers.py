@@ -27,7 +27,9 @@ VALUES = {
     "_version",
 }
 PROMISE = {"about", "alerts", "period", "shorthand", "slices"}
-DEFINITIONS = VALUES | PROMISE | {"match", "group", "rules", "validity", "indicators", "slo"}
+DEFINITIONS = (
+    VALUES | PROMISE | {"match", "group", "rules", "validity", "indicators", "maintenance", "recurrence", "slo"}
+)
 DECIDERS = VALUES | PROMISE | {"budget", "burn", "notes", "status"}
 RING = VALUES | {"kernels", "ring"}
 ENGINE = (
@@ -35,7 +37,7 @@ ENGINE = (
     | DECIDERS
     | RING
     | {"latencies", "evaluate", "tally", "names", "objective", "plans", "config"}
-    | {"calls", "faults", "judging"}
+    | {"calls", "faults", "judging", "marks", "policy", "serving"}
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
@@ -51,18 +53,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     "notes": set(),
     "about": {"errors"},
     "slices": {"counts", "errors", "window"},
+    "recurrence": {"errors", "window"},
+    "maintenance": {"errors", "period", "recurrence", "window"},
     "shorthand": {"errors", "window"},
-    "definition": VALUES | PROMISE,
+    "definition": VALUES | PROMISE | {"policy"},
     "match": {"errors", "event"},
     "group": VALUES | {"match"},
     "validity": VALUES | {"match"},
     "indicators": VALUES | {"indicators"},
     "rules": VALUES | {"indicators", "validity"},
-    "slo": DEFINITIONS,
+    "keys": DEFINITIONS,
+    "slo": DEFINITIONS | {"keys", "policy"},
     "budget": {"burn", "counts", "window"},
     "burn": {"counts", "window"},
     "status": DECIDERS,
     "binomial": set(),
+    "explanation": DECIDERS - {"clock"},
+    "explain": (DECIDERS - {"clock"}) | {"explanation"},
+    "policy": DECIDERS - {"clock", "notes"},
+    "serving": VALUES | {"budget", "evaluate", "policy", "status"},
+    "marks": {"errors", "exporters", "notes"},
     "alerting": (DECIDERS - {"clock"}) | {"binomial"},
     "kernels": {"kernels"},
     "latencies": {"kernels"},
@@ -72,7 +82,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "names": RING,
     "plans": VALUES | {"kernels"},
     "objective": DEFINITIONS | RING | {"plans"},
-    "config": DEFINITIONS | {"exporters"},
+    "config": DEFINITIONS | {"channels", "policy", "document", "exporters", "openslo"},
+    "document": {"errors"},
+    "openslo": DEFINITIONS | {"document", "openslo"},
     "judging": DEFINITIONS | RING | {"names", "objective", "plans"},
     "notice": {"errors"},
     "endpoint": {"errors"},
@@ -81,7 +93,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "channels": VALUES | {"channels", "endpoint", "http_call", "notice", "secret"},
     "courier": {"channels", "errors", "notice"},
     "outbox": {"courier", "errors", "notice"},
-    "exporters": VALUES | {"attributes", "endpoint", "exporters", "http_call", "kernels", "report", "status"},
+    "announcement": DECIDERS | {"alerting", "evaluate", "explain", "explanation", "notice"},
+    "oncall": DECIDERS | {"alerting", "announcement", "evaluate", "exporters", "notice"},
+    "duty": DECIDERS
+    | {"alerting", "announcement", "channels", "courier", "evaluate", "exporters", "notice", "oncall", "outbox"},
+    "exporters": VALUES | {"notes"} | {"attributes", "endpoint", "exporters", "http_call", "kernels", "report", "status"},
     "attributes": VALUES,
     "report": VALUES | {"status"},
     "committed": VALUES | {"ring"},
@@ -92,10 +108,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "calls": {"clock", "engine", "errors", "event", "exchange", "words"},
     "faults": RING | {"plans"},
     "batch": {"calls", "engine", "kernels"},
-    "runner": ENGINE | {"committed", "dispatch", "engine", "exporters", "report", "watch"},
+    "leader": ENGINE | {"committed", "dispatch", "duty", "engine", "exporters", "oncall", "report"},
+    "runner": ENGINE | {"engine", "exporters", "leader", "watch"},
     "engine": ENGINE | {"batch", "exporters", "runner"},
     "switch": set(),
-    "default": {"engine", "switch"},
+    "default": {"engine", "serving", "switch"},
     "exposition": set(),
     "totals": ENGINE | {"committed", "engine", "exporters"},
     "openmetrics": ENGINE | {"attributes", "default", "engine", "exposition", "totals"},
@@ -109,9 +126,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "asgi": DEFINITIONS | {"edge", "engine", "exchange", "frameworks", "routes", "sites"},
     "body": {"event", "exchange", "wsgi"},
     "wsgi": DEFINITIONS | {"body", "edge", "engine", "exchange", "frameworks", "routes"},
-    "__init__": ENGINE | {"decorators", "engine", "words"},
+    "__init__": ENGINE | {"decorators", "default", "engine", "words"},
     "__main__": {"cli"},
-    "cli": ENGINE | {"engine", "exporters", "asgi", "cli", "runner", "default", "__init__"},
+    "cli": ENGINE
+    | {"explain", "explanation", "notice", "oncall"}
+    | {"engine", "exporters", "asgi", "cli", "runner", "default", "__init__", "openslo"},
 }
 
 
@@ -186,7 +205,7 @@ def test_import_loads_nothing_heavy(module: str) -> None:
 
 
 def test_deciders_know_no_clock_and_no_io() -> None:
-    for name in ("budget", "burn", "status", "binomial", "alerting"):
+    for name in ("budget", "burn", "status", "binomial", "alerting", "policy", "explain"):
         imported = {
             alias.name.split(".")[0]
             for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text()))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import Any
 
 import click
 
-from otelslo import config
+from otelslo import config, openslo
 from otelslo.errors import DefinitionError
+from otelslo.maintenance import Window
 from otelslo.slo import SLO, rules_table
 from otelslo.window import DAY_NS, SECOND_NS, readable_duration
 
 USAGE = 2
+SHOWN_WINDOWS = 3
 MEAN_MONTH_NS = DAY_NS * 3_652_425 // 120_000  # a twelfth of 365.2425 days
 
 _HELP = """Check a configuration and show what it promises.
@@ -25,19 +28,27 @@ _HELP = """Check a configuration and show what it promises.
     Examples:
       otelslo check slo.yaml
       otelslo check slo.yaml --rules     what counts as good, bad or excluded
+      otelslo check slo.yaml --openslo   the same objectives as OpenSLO documents
 """
 
 
 @click.command("check", help=_HELP)
 @click.argument("file", required=False)
 @click.option("--rules", is_flag=True, help="Show what counts as good, bad and excluded in each objective.")
+@click.option("--openslo", "as_openslo", is_flag=True, help="Print the objectives as OpenSLO v1 documents.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list, one object per objective.")
-def command(file: str | None, rules: bool, as_json: bool) -> None:
+def command(file: str | None, rules: bool, as_openslo: bool, as_json: bool) -> None:
     try:
         loaded = config.load(file)
+        documents = openslo.write(loaded.slos, loaded.channels) if as_openslo else None
     except DefinitionError as refused:
         click.echo(f"error: {refused}", err=True)
         sys.exit(USAGE)
+    for notice in loaded.notices:
+        click.echo(f"note: {notice}", err=True)
+    if documents is not None:
+        click.echo(documents, nl=False)
+        return
     resolved = [_resolved(slo, rules) for slo in loaded.slos]
     if as_json:
         click.echo(json.dumps(resolved, indent=2))
@@ -58,11 +69,17 @@ def _resolved(slo: SLO, rules: bool) -> dict[str, Any]:
         "text": f"{readable_duration(per_window_ns)} of {readable_duration(definition.window_ns)}; "
         f"{readable_duration(per_month_ns)} of a mean month",
     }
-    shown = definition.to_json() | {"kind": slo.kind, "budget": budget}
+    windows = [_window(window) for window in slo.planned.upcoming(time.time_ns(), SHOWN_WINDOWS)]
+    shown = slo.definition() | {"kind": slo.kind, "budget": budget, "next_maintenance": windows}
     if rules:
         lines = rules_table(slo)
         shown["rules"] = [{"happened": what, "outcome": kind, "reason": reason} for what, kind, reason in lines]
     return shown
+
+
+def _window(window: Window) -> dict[str, Any]:
+    bounds = {"start_unix_ns": window.start_ns, "end_unix_ns": window.end_ns}
+    return {"name": window.name, "timezone": window.timezone, "text": window.text} | bounds
 
 
 def budget_time_ns(slo: SLO, span_ns: int) -> int:

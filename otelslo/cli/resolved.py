@@ -49,6 +49,9 @@ def _facts(slo: Mapping[str, Any]) -> Table:
     grid.add_row("applies to", Text(_scope(slo)))
     if slo["group_by"]:
         grid.add_row("grouped by", Text(f"{', '.join(slo['group_by'])}, {slo['max_groups']} groups at most"))
+    if slo["maintenance"]:
+        windows = [clean(window["text"]) for window in slo["next_maintenance"]] or ["all planned windows are over"]
+        grid.add_row("maintenance", Text("\n".join(windows)))
     return grid
 
 

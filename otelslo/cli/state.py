@@ -8,28 +8,35 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import yaml
 
 from otelslo.cli.history import SavedRows
+from otelslo.cli.notebook import has_notes
 from otelslo.clock import SystemClock, same_boot
 from otelslo.config import DEFAULT_FILE, ENV_CONFIG, LARGEST_FILE_BYTES
 from otelslo.definition import FIRST_EXCLUDED, Definition
 from otelslo.errors import DefinitionError, StateError
 from otelslo.evaluate import Rows, Traffic, statuses, traffic
 from otelslo.exporters.sqlite_reader import Reader as History
+from otelslo.notes import SNAP_NS, Marked, snapped
+from otelslo.oncall import restored, shown
 from otelslo.ring import state as files
+from otelslo.ring.geometry import Geometry
 from otelslo.ring.reader import Reader, open_reader
 from otelslo.rowkey import SELF, RowKey
-from otelslo.snapshot import JournalEntry, Loss, Saved
+from otelslo.snapshot import JournalEntry, Loss, Saved, SavedLoss
 from otelslo.status import Status
+from otelslo.tally import Span, merged
 from otelslo.window import HOUR_NS, MINUTE_NS, SECOND_NS
 
 MOST_LOSSES = 5_000
 _QUIET_NS = 5 * SECOND_NS
+_WALL_MARGIN_NS = HOUR_NS  # the wall clock may have been stepped since a loss was saved
 TRAFFIC_WINDOW_NS = 5 * MINUTE_NS
 
 
@@ -52,6 +59,11 @@ def _configured() -> str | None:
 
 
 _Same = tuple[str, str | None, str, str, int, str, str]
+
+
+def _identity(one: SavedLoss) -> tuple[str | None, Loss]:
+    """What the log and the history know a loss by."""
+    return one.row_key, replace(one.loss, row=0, count=0, trace_id="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +101,35 @@ class View:
     def now_wall_ns(self) -> int:
         return self.now_ns + self.rows.wall_offset_ns()
 
-    def statuses(self) -> list[Status]:
-        return statuses(self.definitions, self.rows, self.now_ns)
+    @property
+    def marked(self) -> Marked:
+        """Exclusions in force, annotations and alerts, as the database has them; none where there is no database, or an
+        older one without them. Where it cannot be read, `unread` says so."""
+        return self._noted[0]
+
+    @property
+    def unread(self) -> str:
+        """Why statuses are without the exclusions and annotations that there may be; "" where they are not."""
+        return self._noted[1]
+
+    @cached_property
+    def _noted(self) -> tuple[Marked, str]:
+        since_ns = self.now_wall_ns - max((d.window_ns for d in self.definitions), default=0)
+        try:
+            notes = History(self._database).notes
+            alerts = shown(restored(notes.alerts()))
+            return Marked(tuple(notes.exclusions()), tuple(notes.annotations(max(0, since_ns))), alerts), ""
+        except StateError as e:
+            lost = has_notes(self._database) is not False
+            return (
+                Marked(),
+                f"exclusions, annotations and alerts are left out, they cannot be read: {e}" if lost else "",
+            )
+
+    def statuses(self, definitions: Sequence[Definition] | None = None, marked: Marked | None = None) -> list[Status]:
+        """Of all objectives, or of these; with the exclusions and annotations of the database, or with these."""
+        marked = self.marked if marked is None else marked
+        return statuses(self.definitions if definitions is None else definitions, self.rows, self.now_ns, marked=marked)
 
     def traffic(self) -> list[Traffic]:
         """Of the last five minutes; the history alone has none."""
@@ -140,26 +179,79 @@ class View:
         meanings = {(d.name, d.meaning): d.window_ns for d in self.definitions}
         sums: dict[_Same, int] = defaultdict(int)
         last: dict[_Same, tuple[int, str]] = {}
-        for wall_ns, key, loss in self._losses(max(meanings.values(), default=0)):
+        for one in self.losses(self.now_ns - max(meanings.values(), default=0)):
+            key, loss = RowKey.parse(one.row_key or ""), one.loss
             window_ns = meanings.get((key.slo, key.meaning))
-            if window_ns is None or wall_ns < self.now_wall_ns - window_ns:
+            if window_ns is None or loss.at_ns < self.now_ns - window_ns:
                 continue
             same = (key.slo, key.group, loss.reason, loss.route, loss.status, loss.exception, loss.version)
             sums[same] += loss.count
-            last[same] = max(last.get(same, (0, "")), (wall_ns, loss.trace_id))
+            last[same] = max(last.get(same, (0, "")), (one.wall_ns, loss.trace_id))
         causes = [Cause(*same, count, *last[same]) for same, count in sums.items()]
         return sorted(causes, key=lambda cause: (-cause.count, -cause.last_wall_ns, cause.slo, cause.route))
 
-    def _losses(self, window_ns: int) -> list[tuple[int, RowKey, Loss]]:
+    def losses(self, start_ns: int, most: int = MOST_LOSSES) -> list[SavedLoss]:
+        """The newest losses since `start_ns` (ring time) of rows that are known, without those excluded since.
+
+        The history has them up to its last commit, the ring's log the newest few hundred of each worker.
+        """
+        found = {_identity(one): one for one in self._saved_losses(start_ns, most)}
+        for one in self._logged_losses(start_ns):
+            known = found.get(_identity(one))
+            if known is None or known.loss.count < one.loss.count:
+                found[_identity(one)] = one
+        spans: dict[str, tuple[Span, ...]] = {}
+        kept = [one for one in found.values() if one.row_key is not None and not self._is_excluded(one, spans)]
+        return sorted(kept, key=lambda one: -one.wall_ns)
+
+    def slot_start(self, at_ns: int) -> int:
+        """The start of the slot that counts since `at_ns` (ring time) begin with."""
+        if self.reader is None:
+            return at_ns // SNAP_NS * SNAP_NS
+        g = self.reader.header.geometry
+        fine = self.now_ns // g.fine_ns - at_ns // g.fine_ns < g.fine_slots - 2
+        slot_ns = g.fine_ns if fine and at_ns >= self.reader.header.fine_from_ns else g.coarse_ns
+        return at_ns // slot_ns * slot_ns
+
+    def kept_since_ns(self) -> int:
+        """Ring time since when every slot is kept."""
+        reach_ns = Geometry().reach_ns if self.reader is None else self.reader.header.geometry.reach_ns
+        return self.now_ns - reach_ns
+
+    def excluded_spans(self, slo: str) -> tuple[Span, ...]:
+        """Ring time of what is excluded after the fact of an objective."""
+        of_it = [one for one in self.marked.exclusions if one.slo in (None, slo)]
+        return merged([snapped(self.rows.ring_at(e.start_wall_ns), self.rows.ring_at(e.end_wall_ns)) for e in of_it])
+
+    def _is_excluded(self, one: SavedLoss, spans: dict[str, tuple[Span, ...]]) -> bool:
+        slo = RowKey.parse(one.row_key or "").slo if self.marked.exclusions else ""
+        if slo not in spans:
+            spans[slo] = self.excluded_spans(slo)
+        return any(begin_ns <= one.loss.at_ns < end_ns for begin_ns, end_ns in spans[slo])
+
+    def _saved_losses(self, start_ns: int, most: int) -> list[SavedLoss]:
+        since_wall_ns = max(0, start_ns + self.rows.wall_offset_ns() - _WALL_MARGIN_NS)
         try:
-            found = History(self._database).losses(MOST_LOSSES, max(0, self.now_wall_ns - window_ns))
-            return [(one.wall_ns, RowKey.parse(one.row_key), one.loss) for one in found if one.row_key is not None]
+            found = History(self._database).losses(most, since_wall_ns)
         except StateError:
-            if self.reader is None:
-                return []
+            return []
+        return [one for one in found if one.loss.at_ns >= start_ns]
+
+    def _logged_losses(self, start_ns: int) -> Iterator[SavedLoss]:
+        """Equal ones as one, as the history has them."""
         reader, offset = self.reader, self.rows.wall_offset_ns()
-        logs = [loss for block in range(reader.blocks) for loss in reader.losses(block)[0]]
-        return [(loss.at_ns + offset, reader.row_name(loss.row), loss) for loss in logs]
+        if reader is None:
+            return
+        sums: dict[Loss, int] = defaultdict(int)
+        traces: dict[Loss, str] = {}
+        for loss in (loss for block in range(reader.blocks) for loss in reader.losses(block)[0]):
+            if loss.at_ns >= start_ns:
+                same = replace(loss, count=0, trace_id="")
+                sums[same] += loss.count
+                traces[same] = traces.get(same) or loss.trace_id
+        for same, count in sums.items():
+            loss = replace(same, count=count, trace_id=traces[same])
+            yield SavedLoss(loss.at_ns + offset, reader.row_key(loss.row), loss)
 
     def journal(self) -> list[JournalEntry]:
         """Entries of the last hour, newest first."""

@@ -97,7 +97,7 @@ class OtlpExporter:
     """One collector. Each export opens a connection of its own, so nothing is kept that could go stale or be forked."""
 
     def __init__(self, settings: Settings, http_duration: bool = False) -> None:
-        from otelslo.exporters.otlp_connection import Lookup
+        from otelslo.http_call import Lookup
 
         self._settings = settings
         self._http_duration = http_duration
@@ -114,8 +114,8 @@ class OtlpExporter:
             ExportFailed: not everything arrived.
         """
         from otelslo.exporters.otlp_answers import judge
-        from otelslo.exporters.otlp_connection import Connection, Deadline
         from otelslo.exporters.otlp_points import requests
+        from otelslo.http_call import Connection, Deadline
 
         where, timeout_ns = self._settings.shown, round(min(self._settings.timeout_s, 3600.0) * 1e9)
         deadline = Deadline(min(deadline_ns, time.monotonic_ns() + timeout_ns))

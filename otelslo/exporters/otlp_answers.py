@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import email.utils
 import json
-import time
 from typing import Any
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 
 from otelslo.errors import shown
 from otelslo.exporters import ExportFailed
-from otelslo.exporters.otlp_connection import Answer
+from otelslo.http_call import Answer, retry_after_s
 
 _RETRYABLE = (429, 502, 503, 504)  # of the specification of OTLP/HTTP; no other status is
 _ABOUT_THE_POINTS = (400, 413, 422)
@@ -56,18 +54,6 @@ def _partial_success(answer: Answer) -> tuple[int, str]:
         return int(found.get("rejectedDataPoints") or 0), str(found.get("errorMessage") or "")
     partial = ExportMetricsServiceResponse.FromString(answer.body).partial_success
     return partial.rejected_data_points, partial.error_message
-
-
-def retry_after_s(text: str) -> float | None:
-    """Seconds of a Retry-After header, a number or a date; None where it is neither."""
-    text = text.strip()
-    if text.isascii() and text.isdecimal():
-        return float(text[:9])
-    try:
-        moment = email.utils.parsedate_to_datetime(text)
-        return max(0.0, moment.timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
 
 
 def _quoted(answer: Answer) -> str:

@@ -6,19 +6,19 @@ timeout is in seconds, as in Python's SDK, though the specification says millise
 
 from __future__ import annotations
 
-import base64
 import logging
 import math
 import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 from opentelemetry.util.re import parse_env_headers
 
-from otelslo.errors import DefinitionError, Place, shown
+from otelslo.endpoint import HEADER_VALUE, Endpoint, Proxy, host_header, http_url, login, port_of, proxy_at
+from otelslo.errors import BadValue, DefinitionError, Place, shown
 
 log = logging.getLogger("otelslo")
 
@@ -27,47 +27,30 @@ _DEFAULT_BASE = "http://localhost:4318"
 _PATH = "/v1/metrics"
 _DEFAULT_TIMEOUT_S = 10.0
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """An HTTP proxy, and what it wants to be told."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Settings(Endpoint):
+    """One endpoint, and how reports are sent there."""
 
-    host: str
-    port: int
-    headers: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True, repr=False)  # the headers are often secret
-class Settings:
-    """One endpoint: `shown` is its URL without a password, `target` its path and query; `tls` None is plain HTTP."""
-
-    shown: str
-    host: str
-    port: int
-    target: str
-    headers: Mapping[str, str]
-    compression: str
-    timeout_s: float
-    tls: ssl.SSLContext | None
-    proxy: Proxy | None
+    compression: str = "none"
+    timeout_s: float = _DEFAULT_TIMEOUT_S
 
 
 def settings(options: Mapping[str, object], env: Mapping[str, str], place: Place) -> Settings:
     """What `options` (endpoint, headers) and then the environment say. Raises DefinitionError."""
     url, spot = _endpoint(options, env, place)
-    headers = {**_headers(options, env, place), **_authorization(url)}
+    headers = {**_headers(options, env, place), **login(url)}
     for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+        if not _HEADER_NAME.fullmatch(name) or not HEADER_VALUE.fullmatch(value):
             raise place.at("headers").error(f"{shown(name)} cannot be sent as a header", "Percent-encode it")
     assert url.hostname is not None
     return Settings(
         shown=_without_password(url),
         host=url.hostname,
-        port=url.port or (443 if url.scheme == "https" else 80),
+        port=port_of(url),
         target=(url.path or "/") + (f"?{url.query}" if url.query else ""),
-        headers={**headers, "host": url.netloc.rpartition("@")[2]},
+        headers={**headers, "host": host_header(url)},
         compression=_compression(env),
         timeout_s=_timeout_s(env),
         tls=_tls(env) if url.scheme == "https" else None,
@@ -92,18 +75,11 @@ def _endpoint(options: Mapping[str, object], env: Mapping[str, str], place: Plac
         spot = Place(variable)
         if variable == f"{_PREFIX}ENDPOINT":
             text = (text or _DEFAULT_BASE).removesuffix("/") + _PATH
-    try:
-        url = urlsplit(text)
-        usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and text.isascii()
-    except ValueError:
-        usable = False
-    if not usable or re.search(r"[\x00-\x20\x7f]", text):
-        raise spot.error("it is no http or https URL", f"Write one, such as {_DEFAULT_BASE}{_PATH}")
-    return url, spot
+    return spot.parse(lambda given: http_url(given, _DEFAULT_BASE + _PATH), text), spot
 
 
 def _without_password(url: SplitResult) -> str:
-    return url._replace(netloc=url.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return url._replace(netloc=host_header(url), query="", fragment="").geturl()
 
 
 def _headers(options: Mapping[str, object], env: Mapping[str, str], place: Place) -> dict[str, str]:
@@ -115,13 +91,6 @@ def _headers(options: Mapping[str, object], env: Mapping[str, str], place: Place
     for name, value in more.items():
         found[str(name).lower()] = spot.at(str(name)).expect(value, str, "a text")
     return found
-
-
-def _authorization(url: SplitResult | None) -> dict[str, str]:
-    if url is None or url.username is None:
-        return {}
-    secret = f"{unquote(url.username)}:{unquote(url.password or '')}".encode()
-    return {"authorization": f"Basic {base64.b64encode(secret).decode()}"}
 
 
 def _compression(env: Mapping[str, str]) -> str:
@@ -171,12 +140,6 @@ def _proxy(url: SplitResult, spot: Place) -> Proxy | None:
     if not text or proxy_bypass_environment(url.hostname):
         return None
     try:
-        found = urlsplit(text if "://" in text else f"http://{text}")
-        usable = found.scheme == "http" and bool(found.hostname) and found.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise spot.error("its proxy cannot be used", f"Give {url.scheme}_proxy an http:// URL, or name it in no_proxy")
-    assert found.hostname is not None
-    told = {f"proxy-{name}": value for name, value in _authorization(found).items()}
-    return Proxy(found.hostname, found.port or 80, told)
+        return proxy_at(text)
+    except BadValue as e:
+        raise spot.error(e.problem, f"Give {url.scheme}_proxy an http:// URL, or name it in no_proxy") from None

@@ -48,6 +48,15 @@ class Reader:
         )
         return [SavedLoss(wall_ns, key, Loss(*loss)) for wall_ns, key, *loss in rows]
 
+    def losses_of(self, row_key: str, since_wall_ns: int) -> list[SavedLoss]:
+        """Every loss of one row since `since_wall_ns` (Unix ns) that is still kept, newest first."""
+        rows = self._fetch(
+            "SELECT wall_ns, at_ns, losses.row, reason, count, route, status, exception, version, latency_ns, trace_id,"
+            " worker FROM losses JOIN ring_rows USING (ring, row) WHERE wall_ns >= ? AND key = ? ORDER BY wall_ns DESC",
+            (since_wall_ns, row_key),
+        )
+        return [SavedLoss(wall_ns, row_key, Loss(*loss)) for wall_ns, *loss in rows]
+
     def budgets(
         self,
         slo: str,

@@ -53,7 +53,8 @@ class Geometry:
         if coarse_ns < self.coarse_ns and coarse_ns % self.fine_ns == 0:
             kept_ns, per_coarse = self.coarse_slots * self.coarse_ns, coarse_ns // self.fine_ns
             self = replace(self, fine_per_coarse=per_coarse, coarse_slots=kept_ns // coarse_ns)
-        return self.reaching(max((window_ns for window_ns in windows_ns if window_ns > self.reach_ns), default=0))
+        longest_ns = max(windows_ns, default=0)
+        return self.reaching(longest_ns) if longest_ns > self.reach_ns else self
 
     def serves(self, wanted: Geometry) -> bool:
         """Whether a ring of this geometry answers all that one of `wanted` does."""

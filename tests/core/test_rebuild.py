@@ -210,7 +210,7 @@ def rebooted(directory: Path, change: Callable[[], None] = lambda: None) -> Engi
     engine = made(directory, SystemClock())
     count(engine, "past", "bad", 3)
     engine.runner.tick()
-    engine.runner._step_down()
+    engine.runner.leader.step_down()
     count(engine, "past", "bad", 2)
     engine.close()
     of_another_boot(directory / "live.ring")
@@ -223,7 +223,7 @@ def check_goes_on(engine: Engine, expected: int) -> None:
     count(engine, "past", "bad")
     engine.runner.tick()
     assert engine.runner.leading
-    assert engine.runner._last_problem == ""
+    assert engine.runner.leader._last_problem == ""
     assert engine.count("past", DAY_NS) == Counts(bad=expected + 1)
     saved = saved_in(engine.state_dir)
     assert saved.ring_id == engine.ring.header.ring_id.hex()
@@ -503,7 +503,7 @@ def test_a_ring_that_goes_on_with_fewer_rows_has_its_own_history(tmp_path: Path)
     few = [slo for slo in slos if slo.name in wanted]
     again = made(tmp_path, clock, *few, geometry=geometry)
     again.runner.tick()
-    assert again.runner._last_problem == ""
+    assert again.runner.leader._last_problem == ""
     after = saved_in(tmp_path)
     assert after.ring_id != before.ring_id
     assert again.count("s13", DAY_NS) == Counts(bad=14)

@@ -9,8 +9,8 @@ import pytest
 
 from otelslo.errors import DefinitionError, Place
 from otelslo.exporters import otlp
-from otelslo.exporters.otlp_answers import retry_after_s
 from otelslo.exporters.otlp_settings import Settings, settings
+from otelslo.http_call import retry_after_s
 
 ALL, METRICS = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
 PROTOCOL, METRICS_PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"

@@ -1,5 +1,4 @@
-"""One connection to a collector on which everything together, from the name look-up to the last byte of an answer, ends
-by one deadline.
+"""HTTP requests of which everything, from the look-up of the name to the last byte of the answer, ends by one deadline.
 
 The HTTP clients at hand bound each operation of a socket, so a peer that sends a byte a second holds them as long as it
 likes, and none of them bounds the name look-up. Here http.client speaks HTTP, over a socket that knows the deadline.
@@ -7,6 +6,7 @@ likes, and none of them bounds the name look-up. Here http.client speaks HTTP, o
 
 from __future__ import annotations
 
+import email.utils
 import http.client
 import io
 import socket
@@ -15,8 +15,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from otelslo.endpoint import Endpoint, is_public
 from otelslo.errors import shown
-from otelslo.exporters.otlp_settings import Settings
 
 LONGEST_ANSWER_BYTES = 1 << 16
 _PIECE_BYTES = 1 << 16
@@ -37,6 +37,10 @@ class Answer:
 
 class Late(TimeoutError):
     """The deadline is over."""
+
+
+class NotPublic(OSError):
+    """A name has no address that the endpoint may reach."""
 
 
 class Deadline:
@@ -100,11 +104,23 @@ def _resolve(host: str, port: int, flags: int) -> list[_Address]:
     return [(family, address) for family, _, _, _, address in found]
 
 
-class Connection:
-    """Posts to the endpoint of `settings`, one request after the other, all before the deadline; opened when needed."""
+def retry_after_s(text: str) -> float | None:
+    """Seconds of a Retry-After header, a number or a date; None where it is neither."""
+    text = text.strip()
+    if text.isascii() and text.isdecimal():
+        return float(text[:9])
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+        return max(0.0, moment.timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
 
-    def __init__(self, settings: Settings, deadline: Deadline, lookup: Lookup) -> None:
-        self._settings = settings
+
+class Connection:
+    """Posts to one endpoint, one request after the other, all before the deadline; opened when needed."""
+
+    def __init__(self, endpoint: Endpoint, deadline: Deadline, lookup: Lookup) -> None:
+        self._endpoint = endpoint
         self._deadline = deadline
         self._lookup = lookup
         self._socket: socket.socket | None = None
@@ -119,7 +135,7 @@ class Connection:
         """Send `body` and read the answer, whatever it is; redirects are not followed.
 
         Raises:
-            OSError: nobody there, the peer hung up or speaks no HTTP; Late past the deadline.
+            OSError: nobody there, the peer hung up or speaks no HTTP; NotPublic, or Late past the deadline.
         """
         used = self._socket is not None
         try:
@@ -144,14 +160,14 @@ class Connection:
             _hang_up(found)
 
     def _post(self, body: bytes, headers: dict[str, str]) -> Answer:
-        settings = self._settings
+        endpoint = self._endpoint
         if self._socket is None:
             self._socket = self._open()
-        line = _line(settings.host, settings.port, self._socket, self._deadline)
-        through = f"http://{settings.headers['host']}" if settings.proxy is not None and settings.tls is None else ""
-        told = dict(settings.proxy.headers) if through and settings.proxy is not None else {}
+        line = _line(endpoint.host, endpoint.port, self._socket, self._deadline)
+        through = f"http://{endpoint.headers['host']}" if endpoint.proxy is not None and endpoint.tls is None else ""
+        told = dict(endpoint.proxy.headers) if through and endpoint.proxy is not None else {}
         try:
-            line.request("POST", through + settings.target, body, {**settings.headers, **told, **headers})
+            line.request("POST", through + endpoint.target, body, {**endpoint.headers, **told, **headers})
             response = line.getresponse()
             content = response.read(LONGEST_ANSWER_BYTES)
             if response.length and len(content) < LONGEST_ANSWER_BYTES:
@@ -173,16 +189,19 @@ class Connection:
 
     # ── opening ────────────────────────────────────────────────────────────────────────────────────────────────────
     def _open(self) -> socket.socket:
-        settings = self._settings
-        where = settings if settings.proxy is None else settings.proxy
-        found = self._dial(self._lookup.addresses(where.host, where.port, self._deadline))
+        endpoint = self._endpoint
+        where = endpoint if endpoint.proxy is None else endpoint.proxy
+        addresses = self._lookup.addresses(where.host, where.port, self._deadline)
+        if endpoint.public_only and endpoint.proxy is None:
+            addresses = _public(addresses, endpoint.host)
+        found = self._dial(addresses)
         try:
-            if settings.tls is None:
+            if endpoint.tls is None:
                 return found
-            if settings.proxy is not None:
+            if endpoint.proxy is not None:
                 self._tunnel(found)
             found.settimeout(self._deadline.left_s())
-            return settings.tls.wrap_socket(found, server_hostname=settings.host)
+            return endpoint.tls.wrap_socket(found, server_hostname=endpoint.host)
         except BaseException:
             _hang_up(found)
             raise
@@ -204,14 +223,22 @@ class Connection:
         raise error
 
     def _tunnel(self, found: socket.socket) -> None:
-        settings = self._settings
-        assert settings.proxy is not None
-        line = _line(settings.proxy.host, settings.proxy.port, found, self._deadline)
-        there = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
-        line.request("CONNECT", there, headers={"host": there, **settings.proxy.headers})
+        endpoint = self._endpoint
+        assert endpoint.proxy is not None
+        line = _line(endpoint.proxy.host, endpoint.proxy.port, found, self._deadline)
+        there = f"[{endpoint.host}]:{endpoint.port}" if ":" in endpoint.host else f"{endpoint.host}:{endpoint.port}"
+        line.request("CONNECT", there, headers={"host": there, **endpoint.proxy.headers})
         status = line.getresponse().status
         if status != 200:
             raise ConnectionError(f"the proxy answered {status}")
+
+
+def _public(addresses: list[_Address], host: str) -> list[_Address]:
+    """The very addresses that are then connected to, so that no second answer of a name server comes in between."""
+    public = [found for found in addresses if is_public(str(found[1][0]))]
+    if addresses and not public:
+        raise NotPublic(f"{host} is at {addresses[0][1][0]}, which is no public address")
+    return public
 
 
 def _line(host: str, port: int, found: socket.socket, deadline: Deadline) -> http.client.HTTPConnection:

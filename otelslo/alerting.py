@@ -1,0 +1,349 @@
+"""Whether alerts fire: what counts say of each alert of a plan, and the state machine that says what people are told.
+
+`findings` judges one objective and group from counts; `step` takes its stored states to the next ones. Both are pure:
+decided twice from the same stored states at the same moment, the answer and the keys of its transitions are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import cache
+from typing import Any, Literal
+
+from otelslo.alerts import BUDGET_EXHAUSTED, EXCLUSION_SHARE, NO_DATA, PAGE, TICKET, AlertPlan, Tier
+from otelslo.binomial import rejects
+from otelslo.counts import Counts
+from otelslo.errors import StateError, shown
+from otelslo.window import DAY_NS, HOUR_NS, WEEK_NS
+
+Verdict = Literal["firing", "quiet", "unknown"]
+Event = Literal["firing", "resolved"]
+StateKey = tuple[str, str | None, str]  # objective, group, alert
+CountsOver = Callable[[int], Counts]
+
+PENDING, FIRING, RESOLVED = "pending", "firing", "resolved"
+FEWEST = 2  # with the guard on, one failure never fires: the first request of a night is no trend
+SHOWN_AFTER_NS = DAY_NS
+RECOVERED = Fraction(1, 100)
+SHARE_FLOOR = Fraction(5, 100)
+SHARE_TIMES = 3
+SHARE_EVENTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What counts say of one alert now; "unknown" neither fires nor resolves. `data` are the facts, fit for JSON."""
+
+    alert: str
+    severity: str
+    verdict: Verdict
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def findings(
+    plan: AlertPlan,
+    target: Fraction,
+    window_ns: int,
+    counts_over: CountsOver,
+    repeats: Callable[[int], int],
+    *,
+    remaining_ratio: Fraction | None,
+    observed_ns: int,
+    ever_valid: bool,
+    firing: Collection[str] = (),
+) -> list[Finding]:
+    """One finding for each alert of the plan, in its order.
+
+    `counts_over(length_ns)` are the counts of the last `length_ns`; `repeats(length_ns)` is how many of its bad events
+    are further failures of a crash or trace that is counted already, and is asked only where it can matter.
+    `remaining_ratio` is what is left of the budget (None: no data). `observed_ns` is for how long, up to now, events
+    would have been seen; `ever_valid` whether any valid one was. `firing` names the alerts that fire already: they go
+    on while their windows say so, without another test of chance.
+    """
+    counts_over = cache(counts_over)
+    judge = _Tiers(plan, target, window_ns, counts_over, repeats)
+    found = [judge.finding(tier, tier.name in firing) for tier in plan.tiers]
+    if plan.no_data_ns is not None:
+        found.append(_no_data(plan.no_data_ns, counts_over, observed_ns, ever_valid))
+    if plan.exhausted is not None:
+        found.append(_exhausted(plan.exhausted, remaining_ratio, BUDGET_EXHAUSTED in firing))
+    if plan.exclusion_share is not None:
+        found.append(_exclusion_share(plan.exclusion_share, counts_over, plan.confidence, EXCLUSION_SHARE in firing))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Tiers:
+    """Burn-rate alerts: both windows above the factor, and for the first time only if that is hardly chance."""
+
+    plan: AlertPlan
+    target: Fraction
+    window_ns: int
+    counts_over: CountsOver
+    repeats: Callable[[int], int]
+
+    def finding(self, tier: Tier, fires: bool) -> Finding:
+        long, short = self.counts_over(tier.long_ns), self.counts_over(tier.short_ns)
+        bar = tier.factor * (1 - self.target)  # the failure ratio at which the burn rate is the factor
+        repeated, held = None, False
+        if not short.valid:
+            verdict: Verdict = "unknown"
+        elif not (_above(short.bad, short.valid, bar) and _above(long.bad, long.valid, bar)):
+            verdict = "quiet"
+        else:
+            verdict = "firing"
+            if not fires and self.plan.confidence is not None:
+                repeated, held = self._chance(tier, long, bar, self.plan.confidence)
+                verdict = "quiet" if held else "firing"
+        data = self._facts(tier, long, short, bar) | {"repeats": repeated, "held": held}
+        return Finding(tier.name, tier.severity, verdict, data)
+
+    def _chance(self, tier: Tier, long: Counts, bar: Fraction, confidence: Fraction) -> tuple[int | None, bool]:
+        """The repeated failures, and whether what is left without them can be chance, or is a single one."""
+        if long.bad < FEWEST or not rejects(long.bad, long.valid, bar, confidence):
+            return None, True  # fewer failures would be no better evidence
+        repeated = min(max(self.repeats(tier.long_ns), 0), long.bad)
+        bad, valid = long.bad - repeated, long.valid - repeated
+        return repeated, bad < FEWEST or not rejects(bad, valid, bar, confidence)
+
+    def _facts(self, tier: Tier, long: Counts, short: Counts, bar: Fraction) -> dict[str, Any]:
+        burn_long = self._burn(long)
+        return {
+            "long_ns": tier.long_ns,
+            "short_ns": tier.short_ns,
+            "factor": float(tier.factor),
+            "bar_ratio": float(bar),
+            "valid_long": long.valid,
+            "bad_long": long.bad,
+            "burn_long": burn_long,
+            "valid_short": short.valid,
+            "bad_short": short.bad,
+            "burn_short": self._burn(short),
+            "budget_spent_ratio": None if burn_long is None else burn_long * tier.long_ns / self.window_ns,
+            "confidence": None if self.plan.confidence is None else float(self.plan.confidence),
+        }
+
+    def _burn(self, counts: Counts) -> float | None:
+        """For showing only."""
+        allowance = self.target.denominator - self.target.numerator
+        return counts.bad * self.target.denominator / (counts.valid * allowance) if counts.valid else None
+
+
+def _no_data(length_ns: int, counts_over: CountsOver, observed_ns: int, ever_valid: bool) -> Finding:
+    valid = counts_over(length_ns).valid
+    verdict: Verdict = "firing"
+    if valid or not ever_valid:
+        verdict = "quiet"
+    elif observed_ns < length_ns:
+        verdict = "unknown"
+    return Finding(NO_DATA, TICKET, verdict, {"no_data_ns": length_ns, "valid": valid})
+
+
+def _exhausted(severity: str, remaining_ratio: Fraction | None, fires: bool) -> Finding:
+    """Fires at nothing left, exactly; resolves at a hundredth of the budget, so that it does not flap about zero."""
+    if remaining_ratio is None:
+        return Finding(BUDGET_EXHAUSTED, severity, "unknown", {"remaining_ratio": None})
+    spent = remaining_ratio < RECOVERED if fires else remaining_ratio <= 0
+    data = {"remaining_ratio": float(remaining_ratio)}
+    return Finding(BUDGET_EXHAUSTED, severity, "firing" if spent else "quiet", data)
+
+
+def _exclusion_share(severity: str, counts_over: CountsOver, confidence: Fraction | None, fires: bool) -> Finding:
+    """More than three times the week's share of all events, and more than 5 %, are excluded in the last hour."""
+    hour, week = counts_over(HOUR_NS), counts_over(WEEK_NS)
+    bar = max(SHARE_TIMES * (week.excluded_ratio or Fraction(0)), SHARE_FLOOR)
+    verdict: Verdict = "unknown"
+    if hour.total:
+        above = _above(hour.excluded, hour.total, bar)
+        if above and not fires:
+            above = hour.total >= SHARE_EVENTS
+            above = above and (confidence is None or rejects(hour.excluded, hour.total, bar, confidence))
+        verdict = "firing" if above else "quiet"
+    data = {
+        "excluded": hour.excluded,
+        "total": hour.total,
+        "excluded_ratio": hour.excluded / hour.total if hour.total else None,
+        "week_excluded": week.excluded,
+        "week_total": week.total,
+        "week_excluded_ratio": week.excluded / week.total if week.total else None,
+        "bar_ratio": float(bar),
+    }
+    return Finding(EXCLUSION_SHARE, severity, verdict, data)
+
+
+def _above(part: int, whole: int, ratio: Fraction) -> bool:
+    """part / whole > ratio, exactly and strictly."""
+    return part * ratio.denominator > whole * ratio.numerator
+
+
+@dataclass(frozen=True, slots=True)
+class AlertState:
+    """One alert as it is stored. Times are unix nanoseconds.
+
+    `since_wall_ns` is when `state` began, `fired_wall_ns` when it last fired (None: never), which tells one firing from
+    the next. `told` is whether people were told of that firing. `severity` is the one that it fired with.
+    """
+
+    slo: str
+    group: str | None
+    name: str
+    severity: str
+    state: str
+    since_wall_ns: int
+    fired_wall_ns: int | None = None
+    told: bool = False
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> StateKey:
+        return self.slo, self.group, self.name
+
+    def lasted_ns(self, now_wall_ns: int) -> int:
+        """For how long it has been so; 0 if the wall clock was set back to before it began."""
+        return max(now_wall_ns - self.since_wall_ns, 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `from_json` reads back."""
+        names = ("slo", "group", "name", "severity", "state", "since_wall_ns", "fired_wall_ns", "told")
+        return {name: getattr(self, name) for name in names} | {"data": dict(self.data)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> AlertState:
+        """What `to_json` wrote; unknown keys are left alone. StateError if it is damaged."""
+        try:
+            group, state, fired = data["group"], str(data["state"]), data["fired_wall_ns"]
+            if state not in (PENDING, FIRING, RESOLVED) or (state != PENDING and fired is None):
+                raise ValueError(f"state {state}, fired at {fired}")
+            return cls(
+                slo=str(data["slo"]),
+                group=None if group is None else str(group),
+                name=str(data["name"]),
+                severity=str(data["severity"]),
+                state=state,
+                since_wall_ns=int(data["since_wall_ns"]),
+                fired_wall_ns=None if fired is None else int(fired),
+                told=bool(data["told"]),
+                data=dict(data["data"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as damage:
+            raise StateError(
+                f"a saved alert cannot be read ({type(damage).__name__}: {shown(str(damage))})"
+            ) from damage
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What people are to be told; `key` (32 hexadecimal digits) is the same however often it is decided or sent."""
+
+    state: AlertState
+    event: Event
+    key: str
+
+
+def transition_key(slo: str, group: str | None, alert: str, fired_wall_ns: int, event: str) -> str:
+    """The idempotency key of one event of one firing."""
+    text = json.dumps([slo, group, alert, fired_wall_ns, event], separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def by_objective(states: Iterable[AlertState]) -> dict[tuple[str, str | None], dict[StateKey, AlertState]]:
+    """States by objective and group, each of which is what `step` and `firing_names` ask for."""
+    found: dict[tuple[str, str | None], dict[StateKey, AlertState]] = {}
+    for state in states:
+        found.setdefault((state.slo, state.group), {})[state.key] = state
+    return found
+
+
+def firing_names(before: Mapping[StateKey, AlertState], slo: str, group: str | None) -> frozenset[str]:
+    """The alerts of one objective and group that fire, for `findings`."""
+    return frozenset(state.name for state in _of(before, slo, group).values() if state.state == FIRING)
+
+
+def step(
+    before: Mapping[StateKey, AlertState],
+    slo: str,
+    group: str | None,
+    findings: Iterable[Finding],
+    tiers: Iterable[Tier],
+    now_wall_ns: int,
+) -> tuple[list[AlertState], list[Transition]]:
+    """The next states of one objective and group, and what people are to be told.
+
+    `before` are the stored states (those of others are left alone); one that is not among the returned is to be
+    forgotten. An alert without a finding is no longer in the plan: it resolves. A resolved one is kept for a day. While
+    a page fires, tickets are not told; what still fires afterwards is told then, what was never told resolves silently.
+    """
+    own = _of(before, slo, group)
+    delays_ns = {tier.name: tier.for_ns for tier in tiers}
+    judged = {finding.alert: finding for finding in findings}
+    for name in sorted(own.keys() - judged.keys()):
+        judged[name] = Finding(name, own[name].severity, "quiet", own[name].data)
+    moved = [
+        _next(own.get(name) or _new(slo, group, finding), finding, delays_ns.get(name, 0), now_wall_ns)
+        for name, finding in judged.items()
+    ]
+    kept = [state for state in moved if state is not None]
+    paging = any(state.state == FIRING and state.severity == PAGE for state in kept)
+    states: list[AlertState] = []
+    transitions: list[Transition] = []
+    for state in kept:
+        event: Event | None = None
+        if state.state == FIRING and not state.told and (state.severity == PAGE or not paging):
+            state, event = replace(state, told=True), "firing"
+        elif state.state == RESOLVED and state.told and state.name in own and own[state.name].state == FIRING:
+            event = "resolved"
+        states.append(state)
+        if event is not None:
+            key = transition_key(slo, group, state.name, state.fired_wall_ns or 0, event)
+            transitions.append(Transition(state, event, key))
+    return states, transitions
+
+
+def _of(before: Mapping[StateKey, AlertState], slo: str, group: str | None) -> dict[str, AlertState]:
+    return {name: state for (of, part, name), state in before.items() if of == slo and part == group}
+
+
+def _new(slo: str, group: str | None, finding: Finding) -> AlertState:
+    """What has never fired: long since resolved, so that it is dropped unless it fires."""
+    return AlertState(slo, group, finding.alert, finding.severity, RESOLVED, -(2**63))
+
+
+def _next(state: AlertState, finding: Finding, for_ns: int, now_ns: int) -> AlertState | None:
+    """The next state before anyone is told; None to forget it. A clock set back lengthens a wait, never shortens it."""
+    if finding.verdict != "unknown" and state.state != RESOLVED:
+        state = replace(state, data=finding.data)
+    if finding.verdict == "firing" and state.state == RESOLVED:
+        return _fire(state, finding, now_ns) if for_ns == 0 else _begin(state, finding, PENDING, now_ns)
+    if state.state == PENDING:
+        if finding.verdict == "quiet":
+            return _begin(state, finding, RESOLVED, now_ns) if state.fired_wall_ns is not None else None
+        if finding.verdict == "firing" and now_ns - state.since_wall_ns >= for_ns:
+            return _fire(state, finding, now_ns)
+        return replace(state, since_wall_ns=min(state.since_wall_ns, now_ns))
+    if state.state == FIRING:
+        if finding.verdict != "quiet":
+            return state
+        return replace(state, state=RESOLVED, since_wall_ns=max(now_ns, state.fired_wall_ns or now_ns))
+    return state if abs(now_ns - state.since_wall_ns) < SHOWN_AFTER_NS else None
+
+
+def _begin(state: AlertState, finding: Finding, name: str, now_ns: int) -> AlertState:
+    return replace(state, state=name, severity=finding.severity, since_wall_ns=now_ns, data=finding.data)
+
+
+def _fire(state: AlertState, finding: Finding, now_ns: int) -> AlertState:
+    """A new firing, which is never dated at or before the last one, whatever the wall clock did."""
+    fired_ns = now_ns if state.fired_wall_ns is None else max(now_ns, state.fired_wall_ns + 1)
+    return replace(
+        state,
+        state=FIRING,
+        severity=finding.severity,
+        since_wall_ns=fired_ns,
+        fired_wall_ns=fired_ns,
+        told=False,
+        data=finding.data,
+    )

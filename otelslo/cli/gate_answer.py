@@ -1,0 +1,159 @@
+"""What the gate answers, from one look at a state directory: each objective by its policy, and whether it is fresh."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from otelslo.budget import budget
+from otelslo.cli.state import View
+from otelslo.counts import Counts
+from otelslo.definition import UNKNOWN, Definition
+from otelslo.policy import NO_DATA, Verdict, verdict
+from otelslo.status import Status, ratio_number
+from otelslo.window import SECOND_NS, readable_duration
+
+GO, NO_GO, NOT_KNOWN = 0, 1, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One objective, or group of it. A group without events `decides` nothing while others of its objective have some.
+
+    `status` is None where there is nothing at all of it.
+    """
+
+    definition: Definition
+    group: str | None
+    verdict: Verdict
+    status: Status | None = None
+    decides: bool = True
+
+    @property
+    def denied(self) -> bool:
+        return self.decides and not self.verdict.allowed
+
+    @property
+    def title(self) -> str:
+        return self.definition.name if self.group is None else f"{self.definition.name} [{self.group}]"
+
+    def to_json(self) -> dict[str, Any]:
+        ratio = None if self.status is None else self.status.budget.remaining_ratio
+        return {
+            "slo": self.definition.name,
+            "group": self.group,
+            "decides": self.decides,
+            **self.verdict.to_json(),
+            "remaining_ratio": None if ratio is None else ratio_number(ratio, ratio),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """All lines. `problem` says why what they rest on cannot be trusted now, "" if it can."""
+
+    lines: tuple[Line, ...] = ()
+    problem: str = ""
+    allow_no_data: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 go, 1 no-go, 3 not known. With `allow_no_data` only what is known can say no."""
+        denied = [line for line in self.lines if line.denied]
+        if not self.allow_no_data and (self.problem or not self.lines):
+            return NOT_KNOWN
+        if any(line.verdict.data for line in denied):
+            return NO_GO
+        return NOT_KNOWN if denied and not self.allow_no_data else GO
+
+    @property
+    def because(self) -> str:
+        """Why it is so, in one line."""
+        if self.exit_code == NOT_KNOWN and (self.problem or not self.lines):
+            return f"no data: {self.problem or 'there is no objective'}"
+        if self.exit_code == GO:
+            return "nothing speaks against it"
+        named = ", ".join(f"{line.title} ({line.verdict.step})" for line in self.stopping)
+        return f"{len(self.stopping)} of {sum(line.decides for line in self.lines)} say no: {named}"
+
+    @property
+    def stopping(self) -> list[Line]:
+        """The lines that it is not a go for; all, if none of them can be trusted."""
+        if self.exit_code == GO:
+            return []
+        if self.problem and not self.allow_no_data:
+            return [line for line in self.lines if line.decides]
+        return [line for line in self.lines if line.denied and (line.verdict.data or not self.allow_no_data)]
+
+    @property
+    def let_through(self) -> list[str]:
+        """What is not known, and stops nothing since `allow_no_data`."""
+        if not self.allow_no_data or self.exit_code != GO:
+            return []
+        silent = [f"no data of {line.title}" for line in self.lines if line.denied]
+        return ([self.problem] if self.problem else []) + silent
+
+
+def answer(
+    view: View, names: Collection[str], group: str | None, max_age_ns: int, now_wall_ns: int, allow_no_data: bool
+) -> Answer:
+    """Of the objectives called `names`; by default of all, or of all that have groups, if one is asked for.
+
+    `now_wall_ns` is the wall clock's time, Unix ns.
+    """
+    chosen = names or [one.name for one in view.definitions if group is None or one.group_by]
+    definitions = [one for one in view.definitions if one.name in chosen]
+    found = view.statuses(definitions)
+    lines = [line for one in definitions for line in _lines(one, [s for s in found if s.slo == one.name], group)]
+    return Answer(tuple(lines), view.unread or _stale(view, max_age_ns, now_wall_ns), allow_no_data)
+
+
+def _lines(definition: Definition, statuses: Sequence[Status], group: str | None) -> list[Line]:
+    if group is not None:
+        statuses = [status for status in statuses if status.group == group]
+    elif definition.group_by and statuses:
+        statuses = [_together(statuses), *(status for status in statuses if status.group != UNKNOWN)]
+    if not statuses:
+        nothing = "there is no such group" if group is not None else "nothing was ever seen of it"
+        return [Line(definition, group, Verdict(NO_DATA, False, f"No data: {nothing}.", nothing, data=False))]
+    judged = [Line(definition, one.group, verdict(definition.policy, one), one) for one in statuses]
+    some = any(line.verdict.data for line in judged)
+    return [replace(line, decides=line.verdict.data or not some) for line in judged]
+
+
+def _together(statuses: Sequence[Status]) -> Status:
+    """All groups as one. What happened before a group was known, crashes above all, can be judged only so: in the
+    group `(unknown)` there may be nothing but failures. Burn rates are each group's own."""
+    counts = sum((status.counts for status in statuses), Counts())
+    first = statuses[0]
+    return replace(
+        first,
+        group=None,
+        counts=counts,
+        budget=budget(counts, first.target, first.window_ns),
+        burn={},
+        alerts=tuple(alert for status in statuses if status.group == UNKNOWN for alert in status.alerts),
+    )
+
+
+def _stale(view: View, max_age_ns: int, now_wall_ns: int) -> str:
+    """Why the state is not of now: nobody keeps it."""
+    reader = view.reader
+    if reader is None:
+        return _too_old("the last commit", now_wall_ns - view.now_wall_ns, max_age_ns)
+    committed_ns = view.committed_ago_ns()
+    if committed_ns is None or reader.leader_heartbeat_ns == 0:
+        return "nothing was committed yet: is a worker or an agent running?"
+    beat_ns = view.now_ns - reader.leader_heartbeat_ns
+    return _too_old("the last commit", committed_ns, max_age_ns) or _too_old("the heartbeat", beat_ns, max_age_ns)
+
+
+def _too_old(what: str, age_ns: int, max_age_ns: int) -> str:
+    if age_ns <= max_age_ns:
+        return ""
+    return f"{what} is {_whole(age_ns)} old, more than {_whole(max_age_ns)}: is a worker or an agent running?"
+
+
+def _whole(duration_ns: int) -> str:
+    return readable_duration(duration_ns // SECOND_NS * SECOND_NS or duration_ns)

@@ -1,0 +1,267 @@
+"""Leading: in one worker of the host the ring is read once a second and committed to SQLite.
+
+All that is decided, told or exported comes from what was committed. Leading needs the leader's lock; a stopped leader
+keeps it, so when the heartbeat is old another worker leads without, and the fencing number in the database decides.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from otelslo.committed import CommittedRows
+from otelslo.dispatch import Dispatch
+from otelslo.duty import Duty
+from otelslo.errors import StateError
+from otelslo.evaluate import Book, Judged, judged
+from otelslo.exporters.sqlite import Fenced, Outdated, Store, StoreUnavailable
+from otelslo.kernels import layout as at
+from otelslo.notes import Marked
+from otelslo.oncall import Turn
+from otelslo.report import Report
+from otelslo.ring import state
+from otelslo.ring.collect import Collector
+from otelslo.ring.locks import FileLock
+from otelslo.snapshot import Saved, Snapshot
+
+if TYPE_CHECKING:
+    from otelslo.engine import Engine
+
+log = logging.getLogger("otelslo")
+
+STALE_HEARTBEAT_NS = 5_000_000_000
+
+
+class Leader:
+    """What a process does while it leads, and how it comes to; one thread at a time calls it.
+
+    Whoever holds it may ask at any time whether it is `leading`.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        longest_ns = max((slo.window_ns for slo in engine.slos), default=0)
+        self.store = Store(engine.state_dir / state.DATABASE_FILE, engine.retention_ns, longest_ns)
+        self.dispatch = Dispatch(engine.exporters, engine.fault, self._may_send)
+        self.duty: Duty | None = None
+        self._book = Book()
+        self._lock: FileLock | None = None
+        self._fencing: int | None = None
+        self._collector: Collector | None = None
+        self._last_problem = ""
+        self._noted = 0
+
+    @property
+    def leading(self) -> bool:
+        return self._fencing is not None
+
+    def _may_send(self) -> bool:
+        """Nobody sends for a ring that another leads by now; a ring in private memory has one worker only."""
+        ring = self._engine.ring
+        return ring.path is None or (self.leading and ring.reader.leader_block in (None, ring.blocks.index))
+
+    def saved(self) -> Saved | None:
+        """What a rebuild starts from; None if there is no usable database."""
+        try:
+            notices = self.store.open(self._engine.clock.wall_ns())
+            saved = self.store.load()
+        except StateError as e:
+            log.warning("nothing to rebuild from: %s", e)
+            return None
+        for notice in notices:
+            log.warning("%s", notice)
+        return saved
+
+    def forget(self) -> None:
+        """After a fork, in the child: the locks and threads are the parent's."""
+        self._lock, self._fencing, self._collector, self.duty = None, None, None, None
+        self.dispatch.forget()
+
+    def end(self) -> None:
+        """Send what is due if there is time, and step down."""
+        self.dispatch.end()
+        if self.duty is not None:
+            self.duty.end()
+        self.step_down()
+
+    @property
+    def locks(self) -> Path:
+        assert self._engine.ring.path is not None
+        return self._engine.ring.path.parent / state.LOCKS
+
+    def may_go_on(self) -> bool:
+        """Not in a ring whose file somebody has replaced: the new one has its own leader, and its own history."""
+        there = self._engine.ring.file_is()
+        if there != "ours":
+            self._engine.own_faults.say_once(
+                "live.ring was removed or replaced under the running workers; restart them to share one again"
+            )
+        return there != "another"
+
+    def try_to_lead(self) -> None:
+        ring = self._engine.ring
+        if ring.file_is() == "another":
+            return
+        now = self._engine.clock.ring_ns()
+        lock = FileLock(self.locks / state.LEADER_LOCK)
+        if not lock.acquire(wait=False):
+            # The holder is alive; it leads unless it has stood still for long.
+            if now - ring.reader.leader_heartbeat_ns < STALE_HEARTBEAT_NS:
+                return
+            lock = None  # type: ignore[assignment]
+        self._lock = lock
+        try:
+            for notice in self.store.open(self._engine.clock.wall_ns()):
+                self._tell("store", notice)
+            fencing = self.store.acquire_leadership(f"pid {os.getpid()}", self._engine.clock.wall_ns())
+            self._collector = Collector(ring, self.store)
+            self._fencing = fencing
+        except StateError as e:
+            # No database: dead workers are settled and rows opened all the same.
+            self.problem(f"history is not written: {e}")
+            self._beat(now)
+            self._tend()
+            self.step_down()
+            return
+        self._beat(now)
+        self.dispatch.begin()
+        self._go_on_duty()
+        notices, self._noted = self._engine.notices[self._noted :], len(self._engine.notices)
+        for notice in notices:
+            self.note("ring", notice)  # the engine has logged it when it started
+
+    def _go_on_duty(self) -> None:
+        engine = self._engine
+        try:
+            note = partial(self.note, "notice")
+            self.duty = Duty(self.store, engine.channels, engine.fault, self._may_send, note, engine.clock.wall_ns)
+        except StateError as e:
+            self.problem(f"alerts are not decided: {e}")
+
+    def step_down(self) -> None:
+        self._fencing, self._collector = None, None
+        self.dispatch.end(grace_ns=0)
+        duty, self.duty = self.duty, None
+        if duty is not None:
+            duty.end(grace_ns=0)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+
+    def lead(self, last: bool = False) -> None:
+        engine, ring = self._engine, self._engine.ring
+        now = engine.clock.ring_ns()
+        self._beat(now, leaving=last)
+        self._tend()
+        moved = ring.note_wall(engine.clock.wall_ns())
+        if moved is not None:
+            self._tell("clock", f"the wall clock was stepped by {moved / 1e9:+.3f} s; no event or window moves with it")
+        self._commit(now, last)
+
+    def _commit(self, now_ns: int, last: bool) -> None:
+        if self._fencing is None or self._collector is None:
+            return
+        engine = self._engine
+        snapshot = self._collector.collect(now_ns, engine.definitions_json)
+        closing = last or snapshot.closes or self.store.needs_full
+        duty = self.duty if self.duty is not None and self.duty.due(now_ns) else None
+        judged = self._judged(snapshot, duty) if closing or duty or self._is_due() else None
+        turn = duty.decide(judged, snapshot) if duty and judged is not None else None
+        report = self._report(snapshot, judged, turn) if judged is not None else None
+        decided = json.dumps([status.to_json() for status in report.statuses]) if report and closing else None
+        told = turn.told if turn is not None else None
+        try:
+            self.store.commit(snapshot, self._fencing, decided, full=self._collector.full, told=told)
+        except (Fenced, Outdated) as e:
+            self.problem(f"no longer leading: {e}")
+            self.step_down()
+        except StoreUnavailable as e:
+            self.problem(f"history is not written, counting goes on: {e}")
+        else:
+            self._collector.committed(snapshot)
+            engine.ring.put(at.M_COMMITTED_NS, snapshot.at_ns)
+            engine.ring.put(at.M_COMMITTED_SEQ, snapshot.seq)
+            self._last_problem = ""
+            for notice in self.store.take_notices():
+                log.warning("%s", notice)
+            if duty is not None and turn is not None:
+                duty.committed(turn, now_ns)
+            if report is not None:
+                self.dispatch.offer(report)
+            for text in self.dispatch.news():
+                self.note("export", text)
+
+    def _is_due(self) -> bool:
+        return self.dispatch.due(time.monotonic_ns())
+
+    def _judged(self, snapshot: Snapshot, duty: Duty | None = None) -> list[Judged]:
+        """Decided from exactly what is committed, and from what people have marked since the last turn."""
+        if duty is not None:
+            duty.refresh()
+        engine = self._engine
+        marked = Marked() if self.duty is None else self.duty.marked
+        rows = CommittedRows(snapshot, engine.ring.reader)
+        return judged(tuple(engine.definitions), rows, snapshot.at_ns, marked=marked, book=self._book)
+
+    def _report(self, snapshot: Snapshot, found: list[Judged], turn: Turn | None = None) -> Report:
+        """What the exporters get."""
+        statuses = [one.status for one in found]
+        if self.duty is not None:
+            statuses = self.duty.with_alerts(statuses, turn)
+        engine = self._engine
+        return Report(snapshot, tuple(statuses), tuple(engine.definitions), engine.in_flight())
+
+    def lead_alone(self) -> None:
+        """A ring in this process's memory is never committed: it ends with the process, and nothing goes back."""
+        self.dispatch.begin()
+        if self._is_due():
+            engine = self._engine
+            collector = self._collector = self._collector or Collector(engine.ring, _NoHistory())
+            snapshot = collector.collect(engine.clock.ring_ns(), engine.definitions_json)
+            self.dispatch.offer(self._report(snapshot, self._judged(snapshot)))
+
+    def _tend(self) -> None:
+        """Settle the dead, then open idle rows."""
+        engine = self._engine
+        engine.ring.blocks.advance_manual_clock()
+        for settled in engine.ring.blocks.settle_dead():
+            if settled.damaged:
+                self._tell("ring", f"worker block {settled.block} is damaged and out of use from now on")
+            elif settled.crashed:
+                text = f"worker {settled.pid} died with {settled.crashed} requests in flight, counted as crashed"
+                self._tell("crash", text)
+        engine.kernels.open_all(engine.page)
+
+    def _beat(self, now_ns: int, leaving: bool = False) -> None:
+        self._engine.ring.put(at.M_HEARTBEAT_NS, now_ns)
+        self._engine.ring.put(at.M_LEADER, 0 if leaving else (self._engine.ring.blocks.index or 0) + 1)
+
+    def _tell(self, kind: str, text: str) -> None:
+        log.warning("%s", text)
+        self.note(kind, text)
+
+    def note(self, kind: str, text: str) -> None:
+        try:
+            self.store.append_journal(kind, text, self._engine.clock.wall_ns())
+        except StateError as e:
+            self.problem(f"the journal is not written: {e}")
+
+    def problem(self, text: str) -> None:
+        """Log a problem when it begins, not each second."""
+        if text != self._last_problem:
+            self._last_problem = text
+            log.error("%s", text)
+
+
+class _NoHistory:
+    """Of a ring that is never committed."""
+
+    needs_full = False
+
+    def load(self) -> Saved | None:
+        return None

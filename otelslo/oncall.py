@@ -1,0 +1,189 @@
+"""What the leader remembers of alerts from turn to turn, and what it decides to tell.
+
+A turn is decided from one snapshot and committed with it: states and notices are in the database before anybody is
+told, so that whoever leads next goes on from there and a notice sent twice has the same key.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from otelslo.alerting import FIRING, AlertState, StateKey, Transition, by_objective, findings, firing_names, step
+from otelslo.alerts import PAGE
+from otelslo.announcement import announce_removal, headline
+from otelslo.definition import Definition
+from otelslo.errors import StateError
+from otelslo.evaluate import Judged
+from otelslo.exporters.sqlite_notes import AlertKey, Told
+from otelslo.notes import Alerts
+from otelslo.notice import Notice
+from otelslo.snapshot import Loss
+from otelslo.status import iso
+
+log = logging.getLogger("otelslo")
+
+EVERY_NS = 10 * 10**9
+CRASHED = "crashed"
+Repeats = Callable[[Judged, int], int]  # an objective and group, the length of the window
+Tell = Callable[[Judged, Transition], Notice]
+Of = tuple[str, str | None]
+States = Mapping[Of, Mapping[StateKey, AlertState]]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What was decided: every state as it is from now on, and what is to be committed of it."""
+
+    states: States
+    told: Told
+
+    @property
+    def news(self) -> bool:
+        """Whether anybody is to be told anything."""
+        return bool(self.told.parcels)
+
+
+class OnCall:
+    """The alerts of one leader.
+
+    Args:
+        stored: states by key as the database has them; what cannot be read begins anew.
+        channels: the names of all channels; an objective may name some of them.
+    """
+
+    def __init__(self, stored: Mapping[AlertKey, Mapping[str, object]], channels: Sequence[str]) -> None:
+        self._channels = tuple(channels)
+        self._states: States = restored(stored)
+        self._next_ns: int | None = None
+
+    def due(self, now_ns: int) -> bool:
+        """Whether it is time for a turn (ring time): they come at most every 10 s."""
+        return self._next_ns is None or now_ns >= self._next_ns
+
+    def decide(self, judged: Iterable[Judged], now_wall_ns: int, repeats: Repeats, tell: Tell) -> Turn:
+        """The next turn; nothing is remembered until it is `committed`."""
+        states: dict[Of, Mapping[StateKey, AlertState]] = {}
+        changes: dict[AlertKey, Mapping[str, object] | None] = {}
+        parcels: list[tuple[str, str, str]] = []
+        journal: list[str] = []
+        seen = {(one.definition.name, one.status.group): one for one in judged}
+        for of, one in seen.items():
+            before = self._states.get(of, {})
+            after, transitions = _stepped(one, before, now_wall_ns, repeats)
+            states[of] = {state.key: state for state in after}
+            changes |= _changes(before, states[of])
+            journal += [headline(one, state) for state in after if _turned(state, before.get(state.key))]
+            for transition in transitions:
+                notice = tell(one, transition)
+                payload = json.dumps(notice.to_json())
+                parcels += [(notice.key, channel, payload) for channel in self._channels_of(one.definition)]
+        known = {one.definition.name for one in seen.values()}
+        for of in self._states.keys() - seen.keys():
+            if of[0] in known:  # a group that is not seen just now
+                states[of] = self._states[of]
+            else:  # the objective is gone, and its alerts with it: whoever was told of one is told its end
+                changes |= dict.fromkeys(self._states[of])
+                for transition in step(self._states[of], *of, (), (), now_wall_ns)[1]:
+                    notice = announce_removal(transition, now_wall_ns)
+                    journal.append(notice.title)
+                    parcels += [(notice.key, name, json.dumps(notice.to_json())) for name in self._channels]
+        return Turn(states, Told(changes, tuple(parcels), tuple(journal)))
+
+    def committed(self, turn: Turn, now_ns: int) -> None:
+        """Go on from this turn, decided at `now_ns` (ring time)."""
+        self._states = turn.states
+        self._next_ns = now_ns // EVERY_NS * EVERY_NS + EVERY_NS
+
+    @property
+    def states(self) -> States:
+        """As of the last turn that was committed."""
+        return self._states
+
+    def _channels_of(self, definition: Definition) -> tuple[str, ...]:
+        if definition.notify is None:
+            return self._channels
+        return tuple(name for name in definition.notify if name in self._channels)
+
+
+def _stepped(
+    one: Judged, before: Mapping[StateKey, AlertState], now_wall_ns: int, repeats: Repeats
+) -> tuple[list[AlertState], list[Transition]]:
+    definition, status = one.definition, one.status
+    found = findings(
+        definition.alerts,
+        status.target,
+        status.window_ns,
+        one.tally.over,
+        lambda length_ns: repeats(one, length_ns),
+        remaining_ratio=status.full_budget.remaining_ratio,
+        observed_ns=0 if status.observed_since_ns is None else status.now_ns - status.observed_since_ns,
+        ever_valid=one.tally.total.valid > 0,
+        firing=firing_names(before, definition.name, status.group),
+    )
+    return step(before, definition.name, status.group, found, definition.alerts.tiers, now_wall_ns)
+
+
+def _turned(after: AlertState, before: AlertState | None) -> bool:
+    """Whether it has begun or ceased to fire."""
+    return (after.state == FIRING) != (before is not None and before.state == FIRING)
+
+
+def _changes(
+    before: Mapping[StateKey, AlertState], after: Mapping[StateKey, AlertState]
+) -> dict[AlertKey, Mapping[str, object] | None]:
+    changed: dict[AlertKey, Mapping[str, object] | None] = {
+        key: state.to_json() for key, state in after.items() if before.get(key) != state
+    }
+    return changed | dict.fromkeys(before.keys() - after.keys())
+
+
+def _readable(stored: Mapping[AlertKey, Mapping[str, object]]) -> Iterable[AlertState]:
+    for data in stored.values():
+        try:
+            yield AlertState.from_json(data)
+        except StateError as e:
+            log.warning("%s; it begins anew", e)
+
+
+def repeated(losses: Iterable[Loss]) -> int:
+    """How many of these bad events are further failures of one crash, or of one trace, that another stands for."""
+    first: set[tuple[str, str]] = set()
+    total = 0
+    for loss in losses:
+        if loss.reason == CRASHED:
+            cause = (CRASHED, f"{loss.worker} {loss.at_ns // EVERY_NS}")
+        elif loss.trace_id:
+            cause = ("trace", loss.trace_id)
+        else:
+            continue
+        total += loss.count - (cause not in first)
+        first.add(cause)
+    return total
+
+
+def restored(stored: Mapping[AlertKey, Mapping[str, object]]) -> States:
+    """States as the database has them; what cannot be read is left out."""
+    return by_objective(_readable(stored))
+
+
+def shown(states: States) -> Alerts:
+    """States as a status shows them, by objective and group."""
+    found: dict[Of, list[dict[str, object]]] = {}
+    for of, alerts in states.items():
+        paging = any(state.state == FIRING and state.severity == PAGE for state in alerts.values())
+        found[of] = [_shown(state, paging) for state in alerts.values()]
+    return found
+
+
+def _shown(state: AlertState, paging: bool) -> dict[str, object]:
+    return {
+        "name": state.name,
+        "severity": state.severity,
+        "state": state.state,
+        "since": iso(state.since_wall_ns),
+        "inhibited": paging and state.severity != PAGE and state.state == FIRING,
+        "data": dict(state.data),
+    }
