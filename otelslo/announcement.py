@@ -28,8 +28,15 @@ def announce(one: Judged, transition: Transition, losses: Sequence[SavedLoss]) -
     """The notice of a transition. `losses` are those of the objective and group within `span_ns`."""
     definition, status, state = one.definition, one.status, transition.state
     length_ns = span_ns(one, transition)
-    events = one.tally.events(one.now_ns - length_ns, one.now_ns + 1)
-    explanation = explain(status, one.tally.over(length_ns), length_ns, losses, events=events)
+    start_ns = one.now_ns - length_ns
+    explanation = explain(
+        status,
+        one.tally.over(length_ns),
+        length_ns,
+        losses,
+        events=one.tally.kept(start_ns),
+        excluded_since=one.tally.excluded_since(start_ns),
+    )
     title = headline(one, state)
     text = "\n".join([*_grounds(state.data), *explain_text(explanation)])
     return Notice(

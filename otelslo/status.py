@@ -188,18 +188,14 @@ def assess(
     since `born_ns`, by default `observed_since_ns`. `whole` is False where the counts of the objective's window begin
     only at `observed_since_ns` though there were events before.
 
-    The forecast of exhaustion goes by the last hour, or the whole window if that is shorter; in a calendar window it is
-    None where the budget lasts to the window's end.
+    The forecast of exhaustion is of `Status.full_budget` and goes by the last hour, or what of it has been observed; in
+    a calendar window it is None where the budget lasts to the window's end.
     """
     target = definition.target_ratio
     period = definition.period or Rolling(definition.window_ns)
     start_ns, end_ns = period.bounds(now_ns)
     window_ns = end_ns - start_ns
     counts = counts_over(window_ns) if counts is None else counts
-    left = budget(counts, target, window_ns)
-    recent_ns = min(_FORECAST_NS, window_ns)
-    in_ns = exhausts_in_ns(left, counts_over(recent_ns), recent_ns, target)
-    lasts = in_ns is None or (not period.rolling and in_ns > end_ns - now_ns)
     found = Status(
         slo=definition.name,
         group=group,
@@ -208,8 +204,8 @@ def assess(
         now_ns=now_ns,
         observed_since_ns=observed_since_ns,
         counts=counts,
-        budget=left,
-        exhausts_at_ns=None if lasts or in_ns is None else now_ns + in_ns,
+        budget=budget(counts, target, window_ns),
+        exhausts_at_ns=None,
         burn={name: burn_rate(counts_over(size_ns), target) for name, size_ns in _burn_windows(definition, window_ns)},
         reasons_total={reason: count for reason, count in reasons_total.items() if count},
         whole=whole,
@@ -225,7 +221,18 @@ def assess(
         planned_bad=planned_bad,
         about=definition.about,
     )
-    return replace(found, projected=_projected(found))
+    found = replace(found, projected=_projected(found))
+    return replace(found, exhausts_at_ns=_exhausts_at(found, counts_over))
+
+
+def _exhausts_at(status: Status, counts_over: Callable[[int], Counts]) -> int | None:
+    """By the budget of the whole window, at the burn of the last hour, or of as much of it as has been observed."""
+    hour_ns = min(_FORECAST_NS, status.window_ns)
+    recent_ns = min(hour_ns, status.observed_ns) or hour_ns
+    in_ns = exhausts_in_ns(status.full_budget, counts_over(hour_ns), recent_ns, status.target)
+    if in_ns is None or (status.end_ns is not None and status.now_ns + in_ns > status.end_ns):
+        return None
+    return status.now_ns + in_ns
 
 
 def _burn_windows(definition: Promised, window_ns: int) -> list[tuple[str, int]]:

@@ -92,6 +92,10 @@ class Tally:
         """All events between two times, in whole slots, also those excluded since."""
         return self._events(start_ns) - self._events(end_ns)
 
+    def kept(self, start_ns: int) -> Counts:
+        """All events from `start_ns` on, without those that were excluded since."""
+        return self._without(self._events(start_ns), start_ns)
+
     def excluded_since(self, start_ns: int) -> Counts:
         """Events from `start_ns` on that were good or bad until they were excluded after the fact."""
         taken = Counts()

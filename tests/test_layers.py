@@ -71,7 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "explanation": DECIDERS - {"clock"},
     "explain": (DECIDERS - {"clock"}) | {"explanation"},
     "policy": DECIDERS - {"clock", "notes"},
-    "serving": VALUES | {"budget", "evaluate", "policy", "status"},
+    "serving": VALUES | {"budget", "evaluate", "explain", "policy", "status"},
     "marks": {"errors", "exporters", "notes"},
     "alerting": (DECIDERS - {"clock"}) | {"binomial"},
     "kernels": {"kernels"},

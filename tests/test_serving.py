@@ -240,6 +240,7 @@ def test_the_background_thread_answers_by_itself(tmp_path):
         assert engine.budget_allows("shop") is False
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_starts_its_own_thread_by_asking(tmp_path):
     with Engine([SLO("shop", match=CALLS)], state_dir=tmp_path) as engine:
         record(engine, bad=1)

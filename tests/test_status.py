@@ -55,7 +55,7 @@ def test_the_json_has_the_fields_that_others_depend_on():
             "remaining_ratio": 0.8,
             "allowed_time_s": 2592.0,
             "remaining_time_s": 2073.6,
-            "exhausts_at": "2027-01-15T08:48:00.000Z",
+            "exhausts_at": "2027-02-14T07:48:00.000Z",
         },
         "budget_projected": {
             "allowed": 7200,
