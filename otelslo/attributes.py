@@ -14,6 +14,8 @@ from otelslo.rowkey import RowKey
 
 NAME, OUTCOME, REASON, WINDOW, GROUP = "slo.name", "slo.outcome", "slo.reason", "slo.window", "slo.group"
 KIND, ROUTE = "slo.kind", "http.route"
+ALERT, SEVERITY = "slo.alert.name", "slo.alert.severity"
+CHANNEL, DELIVERY = "otelslo.channel", "otelslo.outcome"
 
 _SEMCONV = MappingProxyType(
     {

@@ -221,13 +221,10 @@ class Engine:
         """For readers without the configuration, `otelslo status` above all; the last worker to start wins."""
         if self.ring.path is None:
             return
-        path = self.ring.path.with_name(state.DEFINITIONS_FILE)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
         try:
-            temporary.write_text(self.definitions_json)
-            os.replace(temporary, path)
+            state.write_definitions(self.ring.path.parent, self.definitions_json)
         except OSError as e:
-            self.notices.append(f"{path.name} could not be written: {e.strerror}")
+            self.notices.append(f"{state.DEFINITIONS_FILE} could not be written: {e.strerror}")
 
     # ── new objectives in a running service ────────────────────────────────────────────────────────────────────────
     def reload(self, slos: Iterable[SLO] | None = None) -> str:
@@ -343,16 +340,7 @@ class Engine:
 
     def trace_loss(self, code: int, trace_id: int) -> None:
         """Put a trace id (128 bits) into the loss records that `end` or `record` answered with."""
-        g, words = self.ring.geometry, self.ring.memory.words
-        block = self.ring.blocks.page.words[at.P_BLOCK // 8] - self.ring.memory.base
-        if block < 0:
-            return
-        halves = [half - 2**64 if half >= 2**63 else half for half in (trace_id >> 64, trace_id & (2**64 - 1))]
-        head, records = code >> 8, code & 0xFF
-        for number in range(head - records, head):
-            record = (block + g.block_log + (number % g.log_records) * at.LOG_RECORD) // 8
-            if words[record + at.L_SEQ // 8] == number + 1:
-                words[record + at.L_TRACE_HI // 8], words[record + at.L_TRACE_LO // 8] = halves
+        self.ring.trace_loss(code, trace_id)
 
     # ── events of known latency ────────────────────────────────────────────────────────────────────────────────────
     def track(self, name: str, /, **attributes: str) -> Track:

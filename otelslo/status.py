@@ -45,9 +45,10 @@ class Promised(Protocol):
 class Status:
     """One objective and group at `now_ns`. Times are unix nanoseconds, durations nanoseconds, ratios exact.
 
-    `window_ns` is the window's own length, from `start_ns`; a calendar window ends at `end_ns`, after now. `counts` are
-    events, or parts of slices (see `slices`). `projected` is the budget of the whole window if events go on as they
-    came since it has been observed; None where it has been observed whole. `sla_budget` is that of the looser `sla`.
+    `window_ns` is the window's own length, from `start_ns`; a calendar window ends at `end_ns`, after now, and its days
+    are those of `timezone`. `counts` are events, or parts of slices (see `slices`). `projected` is the budget of the
+    whole window if events go on as they came since it has been observed; None where it has been observed whole.
+    `sla_budget` is that of the looser `sla`.
 
     `whole` is False where the ring does not reach back to the window's start: `counts` then begin at
     `observed_since_ns`. `reasons_total` is not of the window, but of all time since `born_ns`. `excluded_since` are
@@ -80,6 +81,7 @@ class Status:
     excluded_since: Counts = field(default_factory=Counts)
     planned_bad: int = 0
     about: About = field(default_factory=About)
+    timezone: str | None = None
 
     @property
     def met(self) -> bool | None:
@@ -91,6 +93,13 @@ class Status:
         """What decisions go by: the budget of a whole window, projected while there has not been one. The first failure
         of a new service has not used up a month."""
         return self.budget if self.projected is None else self.projected
+
+    @property
+    def full_sla_budget(self) -> Budget | None:
+        """As `full_budget`, by the SLA's looser target; None without an SLA."""
+        if self.sla is None or self.projected is None:
+            return self.sla_budget
+        return budget_of(self.projected.allowed / (1 - self.target), self.counts.bad, self.sla, self.window_ns)
 
     @property
     def observed_ns(self) -> int:
@@ -131,6 +140,7 @@ class Status:
             "slices": self._slices_json(),
             "excluded_since": {"good": self.excluded_since.good, "bad": self.excluded_since.bad},
             "planned_bad": self.planned_bad,
+            "about": self.about.to_json(),
             "burn": {window: _number(rate) for window, rate in self.burn.items()},
             "reasons_total": dict(self.reasons_total),
             "alerts": [dict(alert) for alert in self.alerts],
@@ -150,7 +160,13 @@ class Status:
     def _sla_json(self) -> dict[str, Any] | None:
         if self.sla is None or self.sla_budget is None:
             return None
-        return {"target": format_target(self.sla), "met": self.sla_met, "budget": self._budget_json(self.sla_budget)}
+        full = self.full_sla_budget
+        return {
+            "target": format_target(self.sla),
+            "met": self.sla_met,
+            "budget": self._budget_json(self.sla_budget),
+            "budget_projected": None if self.projected is None or full is None else self._budget_json(full),
+        }
 
     def _slices_json(self) -> dict[str, Any] | None:
         """In whole slices; both denominators: with the ones that were ignored, and without."""
@@ -220,6 +236,7 @@ def assess(
         excluded_since=excluded_since,
         planned_bad=planned_bad,
         about=definition.about,
+        timezone=None if isinstance(period, Rolling) else period.timezone,
     )
     found = replace(found, projected=_projected(found))
     return replace(found, exhausts_at_ns=_exhausts_at(found, counts_over))

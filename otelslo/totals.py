@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,10 @@ from otelslo.committed import CommittedRows
 from otelslo.definition import Definition
 from otelslo.engine import Engine
 from otelslo.errors import OtelsloError, StateError
-from otelslo.evaluate import Rows, statuses
+from otelslo.evaluate import Book, Rows, statuses
 from otelslo.exporters.sqlite_reader import Reader as History
+from otelslo.marks import Marks
+from otelslo.notes import Marked
 from otelslo.ring import state
 from otelslo.ring.reader import Reader, open_reader
 from otelslo.rowkey import RowKey
@@ -38,6 +40,7 @@ class Totals:
 
     `committed` says that they are those of the last commit. `new_rows` are rows that have come since, at 0 so far;
     `histograms` pairs keys with their words (`kernels.bounds`); `losses` are the newest that are committed.
+    `statuses` go by the marks and alerts of the database; `alerts_decided` is whether there are any to go by.
     """
 
     at_ns: int
@@ -50,6 +53,7 @@ class Totals:
     histograms: tuple[_Histogram, ...]
     losses: tuple[SavedLoss, ...]
     in_flight: int
+    alerts_decided: bool = True
 
 
 class HostTotals:
@@ -61,6 +65,9 @@ class HostTotals:
         self._lock = threading.Lock()
         self._last: Totals | None = None
         self._saved: Saved | None = None
+        self._marks: Marks | None = None
+        self._book = Book()
+        self._book_of = b""  # the ring whose slices it holds
         self._told_ns = 0  # ring time up to which the ring itself was told: no older commit may follow
 
     def fresh(self) -> Totals | None:
@@ -107,6 +114,8 @@ class HostTotals:
             rows = CommittedRows(saved, reader)
             histograms = _histograms_of(saved)
         definitions, at_ns = tuple(engine.definitions), now_ns if saved is None else saved.at_ns
+        marked = self._marked(engine, history, definitions)
+        book = self._book_for(reader)
         return Totals(
             at_ns=at_ns,
             read_ns=now_ns,
@@ -114,11 +123,27 @@ class HostTotals:
             definitions=definitions,
             rows=rows,
             new_rows=tuple((reader.row_name(r), reader.row_birth_ns(r)) for r in range(rows.rows, reader.rows)),
-            statuses=tuple(statuses(definitions, rows, at_ns)),
+            statuses=tuple(statuses(definitions, rows, at_ns, marked=marked, book=book)),
             histograms=tuple(histograms),
             losses=() if saved is None or history is None else _losses(history),
             in_flight=reader.in_flight(),
+            alerts_decided=self._marks is not None and self._marks.known,
         )
+
+    def _marked(self, engine: Engine, history: History | None, definitions: Iterable[Definition]) -> Marked:
+        """What the leader decides by as well: read from the same database, at most once a second."""
+        if history is None:
+            return Marked()
+        if self._marks is None:
+            self._marks = Marks(history.path, engine.clock.ring_ns, FRESH_NS)
+        longest_ns = max((definition.window_ns for definition in definitions), default=0)
+        return self._marks(engine.clock.wall_ns() - longest_ns)
+
+    def _book_for(self, reader: Reader) -> Book:
+        """Slices counted before, of this ring."""
+        if self._book_of != reader.header.ring_id:
+            self._book, self._book_of = Book(), reader.header.ring_id
+        return self._book
 
     def _commit_of(self, reader: Reader, history: History | None, now_ns: int) -> Saved | None:
         """The last commit of this ring; None where the ring itself is to be told.

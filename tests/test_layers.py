@@ -51,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "snapshot": set(),
     "rowkey": set(),
     "notes": set(),
+    "revisions": set(),
     "about": {"errors"},
     "slices": {"counts", "errors", "window"},
     "recurrence": {"errors", "window"},
@@ -97,7 +98,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "oncall": DECIDERS | {"alerting", "announcement", "evaluate", "exporters", "notice"},
     "duty": DECIDERS
     | {"alerting", "announcement", "channels", "courier", "evaluate", "exporters", "notice", "oncall", "outbox"},
-    "exporters": VALUES | {"notes"} | {"attributes", "endpoint", "exporters", "http_call", "kernels", "report", "status"},
+    "exporters": VALUES | {"notes", "revisions"} | {"attributes", "endpoint", "exporters", "http_call", "kernels", "report", "status"},
     "attributes": VALUES,
     "report": VALUES | {"status"},
     "committed": VALUES | {"ring"},

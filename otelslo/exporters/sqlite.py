@@ -63,6 +63,7 @@ from otelslo.exporters.sqlite_writes import (
     put_slots,
     ring_number,
 )
+from otelslo.revisions import revisions
 from otelslo.snapshot import Snapshot
 
 __all__ = ["Fenced", "Outdated", "Reader", "Store", "StoreUnavailable"]
@@ -219,7 +220,14 @@ class Store(Reader):
         if config != snapshot.config:
             entry = (ring, snapshot.wall_ns, snapshot.config)
             connection.execute("INSERT INTO configs (ring, wall_ns, config) VALUES (?, ?, ?)", entry)
+            for line in revisions(config or self._any_config(connection), snapshot.config):
+                put_journal(connection, "objective", line, snapshot.wall_ns)
         return key, digest_of(snapshot.ring_id, *wanted)
+
+    def _any_config(self, connection: sqlite3.Connection) -> str:
+        """The newest configuration but the one just entered: a new ring has none of its own yet."""
+        found = connection.execute("SELECT config FROM configs ORDER BY id DESC LIMIT 1 OFFSET 1").fetchone()
+        return found[0] if found else ""
 
     def _put_budgets(self, connection: sqlite3.Connection, wall_ns: int, points: list[Point]) -> None:
         entries = []

@@ -85,6 +85,19 @@ class Ring:
         self.put(at.M_CLOCK_ENTRIES, entries + 1)
         return moved if entries else None
 
+    def trace_loss(self, code: int, trace_id: int) -> None:
+        """Put a trace id (128 bits) into the loss records that a kernel answered with, in this process's block."""
+        g, words = self.geometry, self.memory.words
+        block = self.blocks.page.words[at.P_BLOCK // 8] - self.memory.base
+        if block < 0:
+            return
+        halves = [half - 2**64 if half >= 2**63 else half for half in (trace_id >> 64, trace_id & (2**64 - 1))]
+        head, records = code >> 8, code & 0xFF
+        for number in range(head - records, head):
+            record = (block + g.block_log + (number % g.log_records) * at.LOG_RECORD) // 8
+            if words[record + at.L_SEQ // 8] == number + 1:
+                words[record + at.L_TRACE_HI // 8], words[record + at.L_TRACE_LO // 8] = halves
+
     def file_is(self) -> str:
         """Whether the path leads to the mapped file: "ours", "missing" or "another"; somebody may have replaced it."""
         if self.path is None or self.memory.fd is None:
@@ -247,8 +260,7 @@ def _outgrown(old: Ring, geometry: Geometry, notices: list[str]) -> Ring:
         days, slot_s = old.geometry.reach_ns // 86_400_000_000_000, old.geometry.coarse_ns // 1_000_000_000
         notices.append(
             f"live.ring reaches {days} days back in slots of {slot_s} s, too little for the longest window or the "
-            "shortest slice; it is made anew when all its workers have been stopped once. Until then they count what it "
-            "holds"
+            "shortest slice; it is made anew when all its workers have been stopped once, and counts on until then"
         )
         return old
     return _or_as_it_is(

@@ -45,6 +45,14 @@ def prepare(directory: Path) -> None:
         raise StateError(f"{directory} lies on {name}, where mappings and locks are not shared; choose a local disk")
 
 
+def write_definitions(directory: Path, text: str) -> None:
+    """Replace the file in one step: a reader sees the old one or the new. Raises OSError."""
+    path = directory / DEFINITIONS_FILE
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
 def _made(directory: Path) -> bool:
     directory.parent.mkdir(parents=True, exist_ok=True)
     try:
