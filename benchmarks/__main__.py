@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from types import ModuleType
 
-from . import core, export, leader, middleware, record, report, scaling, server, serving, startup, track, wsgi
+from . import alerting_table, core, export, leader, middleware, record, report, scaling, server, serving, startup, track, wsgi
 from .harness import FULL, QUICK, Plan, Unavailable
 from .results import Results
 
@@ -18,6 +18,9 @@ GROUPS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
     for module in (record, middleware, wsgi, track, serving, scaling, core, startup, leader, export, server)
 }
+
+GROUPS["alerts"] = alerting_table
+ON_REQUEST = {"alerts"}  # minutes of simulation that measure nothing of this machine
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -38,7 +41,7 @@ def measure(names: list[str], plan: Plan) -> Results:
     """Run the groups that the names ask for (all without names); keeps only what was asked for."""
     results = Results()
     for group, module in GROUPS.items():
-        wanted = [name for name in module.NAMES if not names or group in names or name in names]
+        wanted = [name for name in module.NAMES if group in names or name in names or not (names or group in ON_REQUEST)]
         if not wanted:
             continue
         print(f"measuring {group} ...", file=sys.stderr, flush=True)
@@ -50,7 +53,7 @@ def measure(names: list[str], plan: Plan) -> Results:
         except Exception as error:  # one group that fails must not take the others' figures along
             traceback.print_exc()
             _missing(found.fail, found, module, f"{type(error).__name__}: {error}")
-        for part in ("findings", "skipped", "failed"):
+        for part in ("findings", "tables", "skipped", "failed"):
             getattr(results, part).update({k: v for k, v in getattr(found, part).items() if k in wanted})
     return results
 

@@ -27,7 +27,7 @@ class WrongCount(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to measure: rounds per comparison, the length of a slice, runs of each kind of process."""
+    """How long to measure: rounds per comparison, the length of a slice, runs of each kind of process, simulations."""
 
     rounds: int
     slice_ns: int
@@ -35,10 +35,12 @@ class Plan:
     leader_s: int
     wrk_pairs: int
     wrk_s: int
+    months: int
+    incidents: int
 
 
-FULL = Plan(rounds=41, slice_ns=20_000_000, process_runs=5, leader_s=20, wrk_pairs=9, wrk_s=4)
-QUICK = Plan(rounds=9, slice_ns=4_000_000, process_runs=1, leader_s=4, wrk_pairs=5, wrk_s=1)
+FULL = Plan(rounds=41, slice_ns=20_000_000, process_runs=5, leader_s=20, wrk_pairs=9, wrk_s=4, months=100, incidents=200)
+QUICK = Plan(rounds=9, slice_ns=4_000_000, process_runs=1, leader_s=4, wrk_pairs=5, wrk_s=1, months=2, incidents=5)
 
 
 @dataclass(frozen=True)

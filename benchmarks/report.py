@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from otelslo.window import SECOND_NS, readable_duration
 
 from .results import Finding, Results, significant
 from .targets import TARGETS
@@ -57,6 +60,7 @@ def as_object(results: Results, machine: dict[str, Any]) -> dict[str, Any]:
     return {
         **sections,
         "details": details,
+        "tables": {name: {"rows": list(table.rows), "note": table.note} for name, table in results.tables.items()},
         "skipped": results.skipped,
         "failed": results.failed,
         "method": METHOD,
@@ -75,6 +79,9 @@ def show(results: Results, machine: dict[str, Any]) -> None:
         rows = {name: found for name, found in results.findings.items() if found.section == section}
         if rows:
             console.print(_table(section, rows))
+    for name, table in results.tables.items():
+        console.print(_simulated(name, table.rows))
+        console.print(f"{name}: {table.note}", style="dim", markup=False)
     for name, finding in results.findings.items():
         if finding.note:
             console.print(f"{name}: {finding.note}", style="dim", markup=False)
@@ -97,6 +104,27 @@ def _table(section: str, rows: dict[str, Finding]) -> Table:
     for name, finding in rows.items():
         table.add_row(name, *_cells(name, finding))
     return table
+
+
+def _simulated(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    from rich.table import Table
+
+    table = Table(title=name)
+    for column in rows[0]:
+        table.add_column(column.removesuffix("_s"), justify="left" if isinstance(rows[0][column], str) else "right")
+    for row in rows:
+        table.add_row(*(_plain(column, value) for column, value in row.items()))
+    return table
+
+
+def _plain(column: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return value
+    if column.endswith("_s"):
+        return readable_duration(round(value) * SECOND_NS)
+    return str(significant(value))
 
 
 def _cells(name: str, finding: Finding) -> list[str]:

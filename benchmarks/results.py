@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -37,11 +37,20 @@ class Finding:
         }
 
 
+@dataclass(frozen=True)
+class Table:
+    """Rows of one shape; the unit of a column is its name's last part."""
+
+    rows: Sequence[Mapping[str, Any]]
+    note: str
+
+
 @dataclass
 class Results:
     """Collects findings in the order in which they were measured."""
 
     findings: dict[str, Finding] = field(default_factory=dict)
+    tables: dict[str, Table] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -59,6 +68,10 @@ class Results:
     def figure(self, name: str, values: Sequence[float], note: str = "") -> None:
         """Store a value that was measured once or in several runs, in the unit that its name says."""
         self.findings[name] = Finding("figures", Spread.of(values), None, note)
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]], note: str) -> None:
+        """Store what is no single figure."""
+        self.tables[name] = Table(rows, note)
 
     def skip(self, name: str, reason: str) -> None:
         """Say why a name has no value; that is no failure."""

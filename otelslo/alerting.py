@@ -87,7 +87,10 @@ class _Tiers:
     repeats: Callable[[int], int]
 
     def finding(self, tier: Tier, fires: bool) -> Finding:
-        long, short = self.counts_over(tier.long_ns), self.counts_over(tier.short_ns)
+        long = self.counts_over(tier.long_ns)
+        if long.bad == 0 and not fires and self.counts_over(tier.short_ns).valid:
+            return Finding(tier.name, tier.severity, "quiet")  # most are, each time
+        short = self.counts_over(tier.short_ns)
         bar = tier.factor * (1 - self.target)  # the failure ratio at which the burn rate is the factor
         repeated, held = None, False
         if not short.valid:
@@ -111,7 +114,6 @@ class _Tiers:
         return repeated, bad < FEWEST or not rejects(bad, valid, bar, confidence)
 
     def _facts(self, tier: Tier, long: Counts, short: Counts, bar: Fraction) -> dict[str, Any]:
-        burn_long = self._burn(long)
         return {
             "long_ns": tier.long_ns,
             "short_ns": tier.short_ns,
@@ -119,18 +121,21 @@ class _Tiers:
             "bar_ratio": float(bar),
             "valid_long": long.valid,
             "bad_long": long.bad,
-            "burn_long": burn_long,
+            "burn_long": self._burn(long),
             "valid_short": short.valid,
             "bad_short": short.bad,
             "burn_short": self._burn(short),
-            "budget_spent_ratio": None if burn_long is None else burn_long * tier.long_ns / self.window_ns,
+            "budget_spent_ratio": self._burn(long, Fraction(tier.long_ns, self.window_ns)),
             "confidence": None if self.plan.confidence is None else float(self.plan.confidence),
         }
 
-    def _burn(self, counts: Counts) -> float | None:
-        """For showing only."""
+    def _burn(self, counts: Counts, share: Fraction = Fraction(1)) -> float | None:  # noqa: B008
+        """Times `share`, rounded once; for showing only."""
+        if not counts.valid:
+            return None
         allowance = self.target.denominator - self.target.numerator
-        return counts.bad * self.target.denominator / (counts.valid * allowance) if counts.valid else None
+        spent = counts.bad * self.target.denominator * share.numerator
+        return spent / (counts.valid * allowance * share.denominator)
 
 
 def _no_data(length_ns: int, counts_over: CountsOver, observed_ns: int, ever_valid: bool) -> Finding:

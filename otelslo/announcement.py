@@ -122,7 +122,9 @@ def _grounds(data: Mapping[str, Any]) -> list[str]:
 
 
 def _rate(rate: float | None) -> str:
-    return "?" if rate is None else f"{rate:.3g}"
+    if rate is None:
+        return "?"
+    return f"{rate:,.0f}" if rate >= 999.5 else f"{rate:.3g}"
 
 
 def _labels(definition: Definition, group: str | None, alert: str, severity: str) -> dict[str, str]:

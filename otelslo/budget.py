@@ -41,17 +41,18 @@ def budget(counts: Counts, target: Fraction, window_ns: int) -> Budget:
 
 def budget_of(valid: Fraction, bad: int, target: Fraction, window_ns: int) -> Budget:
     """The budget of a window with so many valid events, `bad` of them bad."""
-    allowance = 1 - target
-    allowed = allowance * valid
-    remaining = allowed - bad
-    ratio = remaining / allowed if valid else None
+    # In whole numbers as far as it goes: operators of Fraction take several times as long.
+    part, whole = target.denominator - target.numerator, target.denominator
+    allowed, scale = part * valid.numerator, whole * valid.denominator
+    remaining = allowed - bad * scale
+    time_ns = None if not valid else part * window_ns * remaining // (whole * allowed)
     return Budget(
-        allowed=allowed,
+        allowed=Fraction(allowed, scale),
         spent=bad,
-        remaining=remaining,
-        remaining_ratio=ratio,
-        allowed_time_ns=_floor(allowance * window_ns),
-        remaining_time_ns=None if ratio is None else _floor(ratio * allowance * window_ns),
+        remaining=Fraction(remaining, scale),
+        remaining_ratio=Fraction(remaining, allowed) if valid else None,
+        allowed_time_ns=part * window_ns // whole,
+        remaining_time_ns=time_ns,
     )
 
 

@@ -18,8 +18,14 @@ BURN_WINDOWS: tuple[tuple[str, int], ...] = (
 )
 
 
+_NOTHING = Fraction(0)
+
+
 def burn_rate(counts: Counts, target: Fraction) -> Fraction | None:
     """(bad / valid) / (1 - target), exactly; None if nothing valid happened."""
     if counts.valid == 0:
         return None
-    return Fraction(counts.bad, counts.valid) / (1 - target)
+    if counts.bad == 0:
+        return _NOTHING
+    # One fraction made, not three: the leader asks for thousands.
+    return Fraction(counts.bad * target.denominator, counts.valid * (target.denominator - target.numerator))

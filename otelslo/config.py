@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from typing import Any
 from otelslo import exporters, openslo
 from otelslo.channels import parse_channels
 from otelslo.document import Document, compose_all
-from otelslo.errors import DefinitionError, Place, nearest, shown
+from otelslo.errors import DefinitionError, Key, Place, nearest, shown
+from otelslo.limit import Limit
 from otelslo.maintenance import parse_maintenance
 from otelslo.match import import_object
 from otelslo.policy import parse_policy
@@ -30,8 +31,9 @@ log = logging.getLogger("otelslo")
 ENV_CONFIG = "OTELSLO_CONFIG"
 DEFAULT_FILE = "slo.yaml"
 LARGEST_FILE_BYTES = 1_000_000
-_TOP_KEYS = ("slos", "state_dir", "retention", "exporters", "channels", "policy", "maintenance")
+_TOP_KEYS = ("slos", "limits", "state_dir", "retention", "exporters", "channels", "policy", "maintenance")
 _IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_LIMIT_EXAMPLE = "Write\nlimits:\n  - name: model-age\n    limit: 90d"
 _EXAMPLE = 'Write\nslos:\n  - name: availability\n    target: "99.9%"'
 
 
@@ -49,6 +51,13 @@ class Config:
     exporters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     channels: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
     notices: tuple[openslo.Finding, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    locate: Callable[[str, tuple[Key, ...]], str] | None = field(default=None, repr=False, compare=False)
+
+    def place(self, slo: str, path: tuple[Key, ...]) -> str | None:
+        """ "file:line:column" of a key of an SLO, or of the nearest thing around it; None if it came from no file of
+        documents."""
+        return None if self.locate is None else self.locate(slo, path)
 
     @property
     def watchable(self) -> str | None:
@@ -59,7 +68,8 @@ class Config:
 def load(path: str | os.PathLike[str] | None = None, env: Mapping[str, str] | None = None) -> Config:
     """The configuration at `path`, else at $OTELSLO_CONFIG, else in ./slo.yaml, else one default availability SLO.
 
-    A path is a YAML file, a Python file that has `slos`, or an import path "package.module:slos".
+    A path is a YAML file, a Python file that has `slos` (and `limits`), or an import path "package.module:slos"; a
+    Python list may have limits among its SLOs.
     Raises DefinitionError.
     """
     source = os.fspath(path) if path is not None else (os.environ if env is None else env).get(ENV_CONFIG)
@@ -70,25 +80,33 @@ def load(path: str | os.PathLike[str] | None = None, env: Mapping[str, str] | No
     if _IMPORT_PATH.fullmatch(source) and not Path(source).exists():
         return _from_python(import_object(source, Place(source)), source)
     if source.endswith(".py"):
-        return _from_python(_run_file(source), source)
+        return _from_python(*_run_file(source))
     return _from_yaml(compose_all(source, _read(source)))
 
 
-def given_or_loaded(slos: Iterable[SLO] | None) -> Config:
-    """An engine's configuration: the objectives that it is given, else what `load` finds. Raises DefinitionError."""
+def given_or_loaded(slos: Iterable[SLO] | None, limits: Iterable[Limit] | None = None) -> Config:
+    """An engine's configuration: the objectives that it is given, else what `load` finds; limits come from the same
+    place as the SLOs, unless they are given. Raises DefinitionError."""
     if slos is None:
-        loaded = load()
-        for notice in loaded.notices:
+        found = load()
+        for notice in found.notices:
             log.warning("%s", notice)
-        return loaded
-    given = tuple(slos)
-    refuse_twins(given, lambda at, *texts: DefinitionError(f"SLO {at + 1}", *texts))
-    return Config(given)
+    else:
+        found = Config(tuple(slos))
+        refuse_twins(found.slos, lambda at, *texts: DefinitionError(f"SLO {at + 1}", *texts))
+    if limits is None:
+        return found
+    found = replace(found, limits=tuple(limits))
+    refuse_limit_twins(found.slos, found.limits, lambda at, *texts: DefinitionError(f"limit {at + 1}", *texts))
+    return found
 
 
-def difference(old: Sequence[SLO], new: Sequence[SLO]) -> str:
+Promised = Sequence[SLO | Limit]
+
+
+def difference(old: Promised, new: Promised) -> str:
     """What has changed between two sets of objectives, in words."""
-    before, after = ({slo.name: slo.definition() for slo in slos} for slos in (old, new))
+    before, after = ({one.name: one.definition() for one in promised} for promised in (old, new))
     parts = [
         f"{len(new)} objectives",
         *(f"{name} added" for name in after if name not in before),
@@ -130,8 +148,10 @@ def _from_yaml(documents: list[Document]) -> Config:
         Place("file").only(top, _TOP_KEYS)
         parse_policy(top.get("policy"), Place("file").at("policy"))
         parse_maintenance(top.get("maintenance"), Place("file").at("maintenance"))
-    items = top.get("slos")
-    if not isinstance(items, list) or not items:
+    items, limited = top.get("slos"), top.get("limits")
+    if items is None and limited is not None:
+        items = []
+    elif not isinstance(items, list) or not items:
         raise document.error(("slos",), "there is no list of SLOs", _EXAMPLE)
     slos: list[SLO] = []
     for index, item in enumerate(items):
@@ -139,20 +159,53 @@ def _from_yaml(documents: list[Document]) -> Config:
             whole = _with_maintenance(_with_policy(item, top.get("policy")), top.get("maintenance"))
             slos.append(SLO.from_mapping(whole))
     refuse_twins(slos, lambda index, *texts: document.error(("slos", index, "name"), *texts))
+    limits = _limits(document, limited, slos)
     with document.located():
-        state_dir, retention_ns = _reserved(top, max(slo.window_ns for slo in slos))
+        state_dir, retention_ns = _reserved(top, max((slo.window_ns for slo in slos), default=0))
         chosen = _exporters(top.get("exporters"))
         channels = parse_channels(top.get("channels"), Place("file").at("channels"))
-    _refuse_unknown_channels(document, slos, channels)
-    return Config(tuple(slos), document.source, state_dir, retention_ns, chosen, channels)
+    _refuse_unknown_channels(document, "slos", slos, channels)
+    _refuse_unknown_channels(document, "limits", limits, channels)
+    locate = _locator(document, slos)
+    return Config(tuple(slos), document.source, state_dir, retention_ns, chosen, channels, limits=limits, locate=locate)
 
 
-def _refuse_unknown_channels(document: Document, slos: Sequence[SLO], channels: Iterable[str]) -> None:
+def _limits(document: Document, items: object, slos: Sequence[SLO]) -> tuple[Limit, ...]:
+    if items is None:
+        return ()
+    if not isinstance(items, list) or not items:
+        raise document.error(("limits",), "it is no list of limits", _LIMIT_EXAMPLE)
+    limits = []
+    for index, item in enumerate(items):
+        with document.located("limits", index):
+            limits.append(Limit.from_mapping(item))
+    refuse_limit_twins(slos, limits, lambda index, *texts: document.error(("limits", index, "name"), *texts))
+    return tuple(limits)
+
+
+def _locator(document: Document, slos: Sequence[SLO]) -> Callable[[str, tuple[Key, ...]], str]:
+    """Where the keys of these SLOs stand; what they have from the top of the file stands there."""
+    numbers = {slo.name: number for number, slo in enumerate(slos)}
+
+    def locate(name: str, path: tuple[Key, ...]) -> str:
+        own = document.value["slos"][numbers[name]]
+        if path[:1] == ("maintenance",) and len(path) > 1:
+            index, before = int(path[1]), len(own.get("maintenance") or ())
+            if index >= before:
+                return document.place(("maintenance", index - before, *path[2:]))
+        if path and path[0] in ("policy", "maintenance") and own.get(path[0]) is None:
+            return document.place(path)
+        return document.place(("slos", numbers[name], *path))
+
+    return locate
+
+
+def _refuse_unknown_channels(document: Document, key: str, promised: Promised, channels: Iterable[str]) -> None:
     known = tuple(channels) or ("log",)
-    for index, slo in enumerate(slos):
-        for number, name in enumerate(slo.notify or ()):
+    for index, one in enumerate(promised):
+        for number, name in enumerate(one.notify or ()):
             if name not in known:
-                path = ("slos", index, "notify", number)
+                path = (key, index, "notify", number)
                 raise document.error(path, f"there is no channel {shown(name)}", nearest(name, known))
 
 
@@ -178,7 +231,7 @@ def _from_openslo(documents: list[Document]) -> Config:
         problem = f"no SLO of this file can be measured here; first of all: {said.problem}"
         raise DefinitionError(said.place, problem, said.remedy)
     channels = _openslo_channels(found, documents[0].source)
-    return Config(found.slos, documents[0].source, channels=channels, notices=found.notices)
+    return Config(found.slos, documents[0].source, channels=channels, notices=found.notices, locate=found.locate)
 
 
 def _openslo_channels(found: openslo.Imported, source: str) -> dict[str, tuple[str, Mapping[str, Any]]]:
@@ -241,15 +294,39 @@ def refuse_twins(slos: Sequence[SLO], error: Callable[[int, str, str], Definitio
         seen[folded] = slo.name
 
 
-def _from_python(found: object, source: str) -> Config:
-    if not isinstance(found, list | tuple) or not found or not all(isinstance(slo, SLO) for slo in found):
+def refuse_limit_twins(
+    slos: Sequence[SLO], limits: Sequence[Limit], error: Callable[[int, str, str], DefinitionError]
+) -> None:
+    """A limit's name is no other limit's and no SLO's, whatever their case."""
+    seen = {slo.name.casefold(): f"the SLO {slo.name!r}" for slo in slos}
+    for index, limit in enumerate(limits):
+        folded = limit.name.casefold()
+        if folded in seen:
+            problem = f"{limit.name!r} is named like {seen[folded]}"
+            raise error(index, problem, "Give each objective a name of its own")
+        seen[folded] = f"the limit {limit.name!r}"
+
+
+def _from_python(found: object, source: str, beside: object = ()) -> Config:
+    """Of a list of SLOs, in which there may be limits, and the list of limits beside it."""
+    items = list(found) if isinstance(found, list | tuple) else [None]
+    if not isinstance(beside, list | tuple) or not all(isinstance(limit, Limit) for limit in beside):
+        remedy = 'Write limits = [Limit("model-age", limit="90d")]'
+        raise DefinitionError(source, "its limits are no list of Limit objects", remedy)
+    if not (items or beside) or not all(isinstance(item, SLO | Limit) for item in items):
         raise DefinitionError(source, "it is no list of SLO objects", 'Write slos = [SLO("availability")]')
-    refuse_twins(found, lambda index, *texts: DefinitionError(f"{source}[{index}]", *texts))
-    return Config(tuple(found), source)
+    slos = tuple(item for item in items if isinstance(item, SLO))
+    limits = (*(item for item in items if isinstance(item, Limit)), *beside)
+    refuse_twins(slos, lambda index, *texts: DefinitionError(f"{source}[{index}]", *texts))
+    refuse_limit_twins(slos, limits, lambda index, *texts: DefinitionError(f"{source}: limit {index + 1}", *texts))
+    return Config(slos, source, limits=limits)
 
 
-def _run_file(source: str) -> object:
-    """What the file calls `slos`. Its DefinitionErrors name the SLO; anything else it raises names the line."""
+def _run_file(source: str) -> tuple[object, str, object]:
+    """What the file calls `slos`, the file, and what it calls `limits`.
+
+    Its DefinitionErrors name the SLO; anything else it raises names the line.
+    """
     _read(source)
     spec = spec_from_file_location("otelslo_config_file", source)
     if spec is None or spec.loader is None:
@@ -264,9 +341,9 @@ def _run_file(source: str) -> object:
         line = _line_in(failure, source)
         problem = f"it raises {type(failure).__name__}: {shown(str(failure))}"
         raise DefinitionError(f"{source}:{line}", problem, "Run it with python to see the whole of it") from failure
-    if not hasattr(module, "slos"):
+    if not hasattr(module, "slos") and not hasattr(module, "limits"):
         raise DefinitionError(source, "it has no slos", 'Write slos = [SLO("availability")]')
-    return module.slos
+    return getattr(module, "slos", []), source, getattr(module, "limits", ())
 
 
 def _line_in(failure: BaseException, source: str) -> int:

@@ -115,6 +115,7 @@ class Courier:
         fault: counts a fault of ours (reason, detail), once for each failed attempt.
         may_send: asked just before each attempt, whether this process still leads.
         note: told, for the journal, of each notice that is dropped; otherwise it is logged.
+        count: told the channel and "delivered" or "failed" of each attempt, and "dropped" of each notice given up.
         wall_ns: Unix time, by which parcels wait.
         monotonic_ns: the clock of deadlines.
         jitter: numbers from 0 to 1, so that a fleet does not come back all at once.
@@ -129,6 +130,7 @@ class Courier:
         may_send: Callable[[], bool],
         *,
         note: Callable[[str], None] | None = None,
+        count: Callable[[str, str], None] = lambda channel, outcome: None,
         wall_ns: Callable[[], int] = time.time_ns,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         jitter: Callable[[], float] = random.random,
@@ -137,6 +139,7 @@ class Courier:
         self._routes = {name: _Route(channel, ChannelState(name)) for name, channel in channels.items()}
         self._box = box
         self._count = fault
+        self._count_outcome = count
         self._may_send = may_send
         self._note = note
         self._wall_ns = wall_ns
@@ -296,9 +299,11 @@ class Courier:
             last_error=None,
             last_success_wall_ns=self._wall_ns(),
         )
+        self._count_outcome(route.state.name, "delivered")
 
     def _failed(self, parcel: Parcel, route: _Route, error: SendFailed, found: _Round) -> None:
         route.state = replace(route.state, failed=route.state.failed + 1, last_error=str(error))
+        self._count_outcome(route.state.name, "failed")
         if not route.failures:
             log.warning("channel %s: not delivered: %s", route.state.name, error)
         self._fault(f"channel {route.state.name}: {error}")
@@ -340,6 +345,7 @@ class Courier:
         route = self._routes.get(parcel.channel)
         if route is not None:
             route.state = replace(route.state, dropped=route.state.dropped + 1)
+            self._count_outcome(route.state.name, "dropped")
         text = f"not told by channel {shown(parcel.channel)}: {shown(parcel.notice.title)}: {why}"
         log.warning("%s", text)
         if self._note is not None:

@@ -39,6 +39,7 @@ class Duty:
         fault: counts a fault of ours (reason, detail).
         may_send: asked before each sending, whether this process still leads.
         note: writes a line of the journal.
+        count: told what became of a notice (channel, outcome), see `courier.Courier`.
 
     Raises:
         StateError: the database cannot be read now.
@@ -52,13 +53,14 @@ class Duty:
         may_send: Callable[[], bool],
         note: Callable[[str], None],
         wall_ns: Callable[[], int],
+        count: Callable[[str, str], None] = lambda channel, outcome: None,
     ) -> None:
         self._store = store
         chosen = chosen or DEFAULT_CHANNELS
         self._oncall = OnCall(store.notes.alerts(), tuple(chosen))
         made = {name: _Lazy(name, kind, options) for name, (kind, options) in chosen.items()}
         outbox = StoredOutbox(store.notes, fault, wall_ns)
-        self._courier = Courier(made, outbox, fault, may_send, note=note, wall_ns=wall_ns)
+        self._courier = Courier(made, outbox, fault, may_send, note=note, count=count, wall_ns=wall_ns)
         self._marked = self._read_marks()
         self._courier.wake()  # whoever led before may have left something
 
@@ -103,7 +105,8 @@ class Duty:
     def with_alerts(self, statuses: Sequence[Status], turn: Turn | None = None) -> list[Status]:
         """The same statuses, with their alerts as of this turn, or the last."""
         alerts = shown(turn.states if turn is not None else self._oncall.states)
-        return [replace(one, alerts=tuple(alerts.get((one.slo, one.group), ()))) for one in statuses]
+        found = [(one, alerts.get((one.slo, one.group))) for one in statuses]
+        return [replace(one, alerts=tuple(its)) if its else one for one, its in found]
 
     def channels(self) -> list[ChannelState]:
         return self._courier.states()

@@ -16,7 +16,7 @@ from otelslo.clock import duration_ns
 from otelslo.engine import Engine
 from otelslo.event import Ending, Event
 from otelslo.exchange import Exchange, Site, trace_of
-from otelslo.routes import Routes
+from otelslo.routes import Routes, RouteTable
 from otelslo.sites import Methods, Sites, declared_routes
 from otelslo.slo import SLO
 from otelslo.switch import disabled
@@ -53,6 +53,11 @@ class Edge(ABC):
         self._first_byte = first_byte
         self._ready = False
         self._by_path = Methods()
+
+    @property
+    def declared(self) -> RouteTable | None:
+        """The routes that the operator named, None if the app's own are read."""
+        return self._declared
 
     # ── what the protocol knows ────────────────────────────────────────────────────────────────────────────────────
     @abstractmethod

@@ -30,9 +30,11 @@ from otelslo.faults import Faults
 from otelslo.judging import Judge
 from otelslo.kernels import layout as at
 from otelslo.latencies import whole_ns
+from otelslo.limit import Limit
 from otelslo.marks import Marks
 from otelslo.names import Names
 from otelslo.objective import Objective
+from otelslo.observing import Moment, Observing, Told
 from otelslo.plans import Plans
 from otelslo.ring import state
 from otelslo.ring.geometry import Geometry
@@ -65,6 +67,7 @@ class Engine:
         runner: whether `start` begins the background thread that keeps house and, in one process, leads.
         version: the value of `version` in groups and the loss log, where the app sets none; default OTELSLO_VERSION.
         agent: whether this process leads for all workers, as `otelslo agent` does.
+        limits: what must never be exceeded; by default what goes with the objectives in the configuration.
 
     Raises:
         DefinitionError: the configuration is wrong.
@@ -80,13 +83,14 @@ class Engine:
         runner: bool = True,
         version: str | None = None,
         agent: bool = False,
+        limits: Iterable[Limit] | None = None,
     ) -> None:
-        loaded = configuration.given_or_loaded(slos)
+        loaded = configuration.given_or_loaded(slos, limits)
         self.config_path = loaded.watchable
         self.exporters = exporters.chosen(loaded.exporters, os.environ)
         self.channels = loaded.channels
         self._agent = agent
-        self._set(loaded.slos)
+        self._set(loaded.slos, loaded.limits)
         self.state_dir = Path(state_dir or os.environ.get("OTELSLO_STATE_DIR") or loaded.state_dir or state.DIRECTORY)
         self.clock: Clock = clock or SystemClock()
         self.retention_ns = loaded.retention_ns
@@ -104,15 +108,17 @@ class Engine:
         self._call_sites = CallSites(self)
         self._serving = Serving(lambda: self.definitions, self._judged, self.clock, self.fault, self._asked)
         self._marks = Marks(self.state_dir / state.DATABASE_FILE, self.clock.ring_ns)
+        self.observing = Observing(self)
         self._forget_again = False
         self._on_reload: list[Callable[[], None]] = [self._call_sites.bind]
         self.runner: Runner
         self.notices: list[str] = []
 
-    def _set(self, slos: tuple[SLO, ...]) -> None:
-        self.slos = slos
+    def _set(self, slos: tuple[SLO, ...], limits: tuple[Limit, ...]) -> None:
+        self.slos, self.limits = slos, limits
         self.definitions: list[Definition] = [slo.as_definition for slo in slos]
-        told = {"slos": [slo.definition() for slo in slos], "channels": list(self.channels) or ["log"]}
+        told = {key: [one.definition() for one in promised] for key, promised in (("slos", slos), ("limits", limits))}
+        told |= {"channels": list(self.channels) or ["log"]}
         self.definitions_json = json.dumps(told, sort_keys=True)
 
     # ── life ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -227,13 +233,13 @@ class Engine:
             self.notices.append(f"{state.DEFINITIONS_FILE} could not be written: {e.strerror}")
 
     # ── new objectives in a running service ────────────────────────────────────────────────────────────────────────
-    def reload(self, slos: Iterable[SLO] | None = None) -> str:
+    def reload(self, slos: Iterable[SLO] | None = None, limits: Iterable[Limit] | None = None) -> str:
         """Put new objectives in the place of the old ones, at once; requests in flight end by the old or the new.
 
         An objective of the same name and meaning keeps its history; a new target or window counts from the same events.
 
         Args:
-            slos: by default those of the configuration, read again.
+            slos: by default those of the configuration, read again; `limits` go with them, unless they are given.
 
         Returns:
             What has changed, in words.
@@ -242,13 +248,14 @@ class Engine:
             DefinitionError: the new configuration is wrong. The old one stays in force, as after the next.
             OtelsloError: a window is longer than the ring reaches, or the ring has no room.
         """
-        new = configuration.given_or_loaded(slos).slos
+        loaded = configuration.given_or_loaded(slos, limits)
+        new, limited = loaded.slos, loaded.limits
         with self._starting:
-            told = configuration.difference(self.slos, new)
+            told = configuration.difference((*self.slos, *self.limits), (*new, *limited))
             if self._started:
                 self._refuse_longer(new)
                 judge = self._judge_of(new)
-                self._set(new)
+                self._set(new, limited)
                 self.judge = judge
                 self.runner.store.keep(max((slo.window_ns for slo in new), default=0))
                 self._write_definitions()
@@ -257,7 +264,7 @@ class Engine:
                 self.forget_plans()
                 self._forget_again = True
             else:
-                self._set(new)
+                self._set(new, limited)
         log.info("configuration reloaded: %s", told)
         return told
 
@@ -449,6 +456,10 @@ class Engine:
             at_least: the share of the budget that must be left, 0 to 1 ("25%", 0.25). An exhausted budget never allows.
         """
         return self._serving.allows(slo, group, at_least)
+
+    def observe(self, limit: str, value: Told | None = None, *, since: Moment | None = None) -> None:
+        """Tell the value of a limit, or since when its age grows: see `Observing.tell`. Writes to disk: no hot path."""
+        self.observing.tell(limit, value, since)
 
     def _asked(self) -> None:
         """Have a new question answered soon; in a forked child the background thread is begun for it."""

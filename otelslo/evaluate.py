@@ -5,7 +5,7 @@ Needs no compiler: `otelslo status` uses it as it is, the leader hands in its co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from otelslo.counts import Counts
@@ -18,6 +18,10 @@ from otelslo.status import Status, assess
 from otelslo.tally import CountSince, Line, Rows, Span, Tally, merged
 
 __all__ = ["Book", "CountSince", "Judged", "Rows", "Traffic", "statuses", "traffic"]
+
+
+def _nothing() -> None:
+    pass
 
 
 class Book:
@@ -66,8 +70,9 @@ def judged(
     count_since: CountSince | None = None,
     marked: Marked = Marked(),  # noqa: B008
     book: Book | None = None,
+    between: Callable[[], None] = _nothing,
 ) -> list[Judged]:
-    """As `statuses`, each with its counts of any other window."""
+    """As `statuses`, each with its counts of any other window; `between` is called after each."""
     by_meaning = _rows_by_meaning(rows)
     found = []
     for definition in definitions:
@@ -78,8 +83,10 @@ def judged(
             line = book.line(definition, group, excluded) if book is not None else None
             tally = Tally(rows, row, now_ns, definition.slices, excluded, count_since, line)
             status = _status(definition, group, rows, row, now_ns, tally, planned)
-            status = replace(status, alerts=tuple(marked.alerts.get((definition.name, group), ())))
+            alerts = marked.alerts.get((definition.name, group))
+            status = replace(status, alerts=tuple(alerts)) if alerts else status
             found.append(Judged(definition, status, tally, rows.row_name(row).text(), now_ns))
+            between()
     return found
 
 

@@ -14,9 +14,9 @@ from otelslo.errors import Place, shown
 from otelslo.event import Event
 from otelslo.match import texts
 
-_FACTS = ("route", "method", "host")
-_METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"])
-_OTHER_METHOD = "_OTHER"
+FACTS = ("route", "method", "host")
+METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"])
+OTHER_METHOD = "_OTHER"
 _LONGEST_VALUE = 200
 _MOST_KEYS = 4
 _ESCAPED = str.maketrans({c: f"%{ord(c):02X}" for c in "%,=\x7f" + "".join(map(chr, range(32)))})
@@ -32,7 +32,7 @@ class Grouping:
     @property
     def by_attributes(self) -> bool:
         """Whether the app's attributes are needed, which can differ from one request to the next."""
-        return any(key not in _FACTS for key in self.keys)
+        return any(key not in FACTS for key in self.keys)
 
     def text(self, event: Event) -> str | None:
         """ "route=/x,method=GET"; UNKNOWN if no key has a value, OVERFLOW for an undeclared one, None if ungrouped."""
@@ -60,7 +60,7 @@ def _raw(key: str, event: Event) -> str | None:
         return event.route
     if key == "method":
         method = event.method.upper()
-        return None if not method else method if method in _METHODS else _OTHER_METHOD
+        return None if not method else method if method in METHODS else OTHER_METHOD
     if key == "host":
         return event.host.lower() or None
     value = event.attributes.get(key)

@@ -21,12 +21,13 @@ _GENERAL_KEYS = (
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
-def checked_name(name: object) -> Place:
-    text = Place("SLO").at("name").expect(name, str, "a name, such as checkout-availability")
+def checked_name(name: object, kind: str = "SLO") -> Place:
+    """Where errors say that something is wrong with the `kind` of this name. Raises DefinitionError for a bad one."""
+    text = Place(kind).at("name").expect(name, str, "a name, such as checkout-availability")
     if not _NAME.fullmatch(text):
         remedy = "Use letters, digits and _ . - (64 at most), a letter or digit first"
-        raise Place(f"SLO {shown(text)}").at("name").error(f"{shown(text)} cannot be a name", remedy)
-    return Place(f"SLO {text!r}")
+        raise Place(f"{kind} {shown(text)}").at("name").error(f"{shown(text)} cannot be a name", remedy)
+    return Place(f"{kind} {text!r}")
 
 
 def parse_options(given: Mapping[str, Any], indicator: Indicator, name: str, place: Place) -> dict[str, Any]:

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from otelslo.committed import CommittedRows
 from otelslo.dispatch import Dispatch
-from otelslo.duty import Duty
+from otelslo.duty import DEFAULT_CHANNELS, Duty
 from otelslo.errors import StateError
 from otelslo.evaluate import Book, Judged, judged
 from otelslo.exporters.sqlite import Fenced, Outdated, Store, StoreUnavailable
 from otelslo.kernels import layout as at
 from otelslo.notes import Marked
 from otelslo.oncall import Turn
+from otelslo.postbook import PostBook
 from otelslo.report import Report
 from otelslo.ring import state
 from otelslo.ring.collect import Collector
@@ -139,7 +140,10 @@ class Leader:
         engine = self._engine
         try:
             note = partial(self.note, "notice")
-            self.duty = Duty(self.store, engine.channels, engine.fault, self._may_send, note, engine.clock.wall_ns)
+            book = PostBook(engine.ring, engine.channels or DEFAULT_CHANNELS, engine.fault)
+            self.duty = Duty(
+                self.store, engine.channels, engine.fault, self._may_send, note, engine.clock.wall_ns, book.count
+            )
         except StateError as e:
             self.problem(f"alerts are not decided: {e}")
 
@@ -206,7 +210,7 @@ class Leader:
         engine = self._engine
         marked = Marked() if self.duty is None else self.duty.marked
         rows = CommittedRows(snapshot, engine.ring.reader)
-        return judged(tuple(engine.definitions), rows, snapshot.at_ns, marked=marked, book=self._book)
+        return judged(tuple(engine.definitions), rows, snapshot.at_ns, marked=marked, book=self._book, between=_breathe)
 
     def _report(self, snapshot: Snapshot, found: list[Judged], turn: Turn | None = None) -> Report:
         """What the exporters get."""
@@ -214,7 +218,8 @@ class Leader:
         if self.duty is not None:
             statuses = self.duty.with_alerts(statuses, turn)
         engine = self._engine
-        return Report(snapshot, tuple(statuses), tuple(engine.definitions), engine.in_flight())
+        decided = self.duty is not None
+        return Report(snapshot, tuple(statuses), tuple(engine.definitions), engine.in_flight(), decided)
 
     def lead_alone(self) -> None:
         """A ring in this process's memory is never committed: it ends with the process, and nothing goes back."""
@@ -256,6 +261,11 @@ class Leader:
         if text != self._last_problem:
             self._last_problem = text
             log.error("%s", text)
+
+
+def _breathe() -> None:
+    """Let the app's threads have the interpreter: all objectives at once would hold it for tens of milliseconds."""
+    time.sleep(0)
 
 
 class _NoHistory:

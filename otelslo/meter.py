@@ -12,28 +12,24 @@ no worker reports; workers that could not share a ring report each their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from fractions import Fraction
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from otelslo import default
 from otelslo._version import VERSION
-from otelslo.attributes import NAME, WINDOW, attributes_of
+from otelslo.attributes import NAME, attributes_of
 from otelslo.engine import Engine
 from otelslo.errors import OtelsloError
+from otelslo.gauges import GAUGES, Gauge, gauges
 from otelslo.rowkey import RowKey
-from otelslo.status import Status, ratio_number
 from otelslo.totals import host_totals
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
 
-_Point = tuple[float, dict[str, str]]  # value, further attributes
-_Points = Callable[[Status], Iterable[_Point]]
-
 
 def observe(engine: Engine | None = None, meter_provider: MeterProvider | None = None) -> None:
-    """Register gauges `slo.sli.ratio`, `slo.target.ratio`, `slo.error_budget.remaining.ratio` and `slo.burn_rate`.
+    """Register the gauges of `otelslo.gauges`: `slo.sli.ratio`, `slo.error_budget.remaining.ratio` and others.
 
     Args:
         engine: by default the process's own one. While it does not run, nothing is reported.
@@ -49,23 +45,26 @@ def observe(engine: Engine | None = None, meter_provider: MeterProvider | None =
         raise OtelsloError("opentelemetry is not installed. Run pip install opentelemetry-api") from e
     watched = engine or default.engine()
     meter = metrics.get_meter("otelslo", VERSION, meter_provider)
-    for name, (described, points) in _GAUGES.items():
-        meter.create_observable_gauge(name, [_callback(watched, points, metrics.Observation)], "1", described)
+    for gauge in GAUGES:
+        callback = _callback(watched, gauge, metrics.Observation)
+        meter.create_observable_gauge(gauge.name, [callback], gauge.unit, gauge.description)
 
 
-def _callback(engine: Engine, points: _Points, observation: Callable[..., Any]) -> Callable[[Any], list[Any]]:
+def _callback(engine: Engine, gauge: Gauge, observation: Callable[..., Any]) -> Callable[[Any], list[Any]]:
     def callback(options: object) -> list[Any]:
         try:
             if not _leads(engine):
                 return []
             totals = host_totals(engine).read()
+            if gauge not in gauges(totals.alerts_decided):
+                return []
             named = {definition.name: definition for definition in totals.definitions}
             found = []
             for status in totals.statuses:
                 definition = named[status.slo]
                 key = RowKey(status.slo, definition.meaning, status.group, ())
                 attributes = {NAME: status.slo} | attributes_of(key, definition)
-                found += [observation(value, attributes | more) for value, more in points(status)]
+                found += [observation(value, attributes | more) for value, more in gauge.points(status, definition)]
             return found
         except Exception as e:
             engine.fault("export", f"gauges: {type(e).__name__}: {e}")
@@ -82,25 +81,3 @@ def _leads(engine: Engine) -> bool:
     if ring.path is None:
         return ring.blocks.index is not None
     return engine.runner.leading and ring.blocks.index is not None and ring.reader.leader_block == ring.blocks.index
-
-
-def _value(value: float | Fraction | None) -> list[_Point]:
-    return [] if value is None else [(float(value), {})]
-
-
-def _burn_rates(status: Status) -> list[_Point]:
-    return [(float(rate), {WINDOW: window}) for window, rate in status.burn.items() if rate is not None]
-
-
-_GAUGES: dict[str, tuple[str, _Points]] = {
-    "slo.sli.ratio": (
-        "Good events per valid event over the objective's window",
-        lambda status: _value(ratio_number(status.counts.sli, status.target)),
-    ),
-    "slo.target.ratio": ("What is promised", lambda status: _value(status.target)),
-    "slo.error_budget.remaining.ratio": (
-        "Share of the window's error budget that is left",
-        lambda status: _value(status.budget.remaining_ratio),
-    ),
-    "slo.burn_rate": ("How many times faster than allowed the budget was spent in slo.window", _burn_rates),
-}

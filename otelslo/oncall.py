@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -71,6 +72,7 @@ class OnCall:
         journal: list[str] = []
         seen = {(one.definition.name, one.status.group): one for one in judged}
         for of, one in seen.items():
+            time.sleep(0)  # for the app's threads, as in the leader
             before = self._states.get(of, {})
             after, transitions = _stepped(one, before, now_wall_ns, repeats)
             states[of] = {state.key: state for state in after}

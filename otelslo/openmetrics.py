@@ -22,14 +22,15 @@ from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 
 from otelslo import default
-from otelslo.attributes import KIND, NAME, OUTCOME, REASON, WINDOW, attributes_of, traffic_attributes_of
+from otelslo.attributes import CHANNEL, DELIVERY, KIND, NAME, OUTCOME, REASON, attributes_of, traffic_attributes_of
 from otelslo.definition import CELLS, FIRST_EXCLUDED, Definition
 from otelslo.engine import Engine
 from otelslo.errors import StateError
 from otelslo.exposition import OPENMETRICS, PROMETHEUS, Page, label_text, seconds, wants_openmetrics
+from otelslo.gauges import gauges
 from otelslo.kernels.bounds import SUM, SUM_SHIFT, UPPER_NS, USED_WORDS, ZERO
-from otelslo.rowkey import SELF, RowKey
-from otelslo.status import Status, ratio_number
+from otelslo.rowkey import NOTICES, SELF, RowKey
+from otelslo.status import Status
 from otelslo.totals import HostTotals, Totals, host_totals
 from otelslo.window import MILLISECOND_NS, SECOND_NS
 
@@ -147,31 +148,17 @@ def _exemplars(totals: Totals) -> dict[tuple[str, str], tuple[str, int, int]]:
 def _gauges(page: Page, totals: Totals) -> None:
     """What was decided; nothing where nothing happened, since no data is not good data."""
     named = {definition.name: definition for definition in totals.definitions}
-    told = [(status, _labels(status, named[status.slo])) for status in totals.statuses]
-    page.family("slo_sli_ratio", "gauge", "Good events per valid event over the objective's window.", "ratio")
-    for status, labels in told:
-        sli = ratio_number(status.counts.sli, status.target)
-        if sli is not None:
-            page.gauge(labels, sli)
-    page.family("slo_target_ratio", "gauge", "What is promised.", "ratio")
-    for status, labels in told:
-        page.gauge(labels, float(status.target))
-    page.family(
-        "slo_error_budget_remaining_ratio", "gauge", "Share of the window's error budget that is left.", "ratio"
-    )
-    for status, labels in told:
-        if status.budget.remaining_ratio is not None:
-            page.gauge(labels, float(status.budget.remaining_ratio))
-    page.family("slo_burn_rate", "gauge", "How many times faster than allowed the budget was spent in slo_window.")
-    for status, labels in told:
-        for window, rate in status.burn.items():
-            if rate is not None:
-                page.gauge(f"{labels},{label_text({WINDOW: window})}", float(rate))
+    told = [(status, named[status.slo], _group_of(status, named[status.slo])) for status in totals.statuses]
+    for gauge in gauges(totals.alerts_decided):
+        name = gauge.name.replace(".", "_")
+        page.family(name, "gauge", gauge.description, "ratio" if name.endswith("_ratio") else "")
+        for status, definition, group in told:
+            for value, more in gauge.points(status, definition):
+                page.gauge(label_text({NAME: status.slo} | more, group), value)
 
 
-def _labels(status: Status, definition: Definition) -> str:
-    key = RowKey(status.slo, definition.meaning, status.group, ())
-    return label_text({NAME: status.slo}, attributes_of(key, definition))
+def _group_of(status: Status, definition: Definition) -> dict[str, str]:
+    return attributes_of(RowKey(status.slo, definition.meaning, status.group, ()), definition)
 
 
 def _durations(page: Page, totals: Totals) -> None:
@@ -201,6 +188,13 @@ def _ourselves(page: Page, totals: Totals) -> None:
             for reason, count in list(zip(key.reasons, cells, strict=True))[1:]:
                 if reason:
                     page.counter(label_text({"reason": reason}), count, born_ns)
+    told = "Attempts to tell a channel that arrived or failed, and notices given up."
+    page.family("otelslo_notices", "counter", told)
+    for key, born_ns, cells in _rows(totals):
+        if key.slo == NOTICES:
+            for outcome, count in zip(key.reasons, cells, strict=True):
+                if outcome:
+                    page.counter(label_text({CHANNEL: str(key.group), DELIVERY: outcome}), count, born_ns)
     page.family("otelslo_requests_in_flight", "gauge", "Requests begun and not ended, in all workers of the host.")
     page.gauge("", totals.in_flight)
     if totals.committed:

@@ -13,10 +13,12 @@ from otelslo.status import Status
 class Report:
     """`statuses` are those of `definitions`, the objectives in force, as of `snapshot`.
 
-    `in_flight` is how many requests had begun and not ended, where somebody looked.
+    `in_flight` is how many requests had begun and not ended, where somebody looked. `alerts_decided` is whether anybody
+    decides alerts here, so that one that is not in a status is known not to fire.
     """
 
     snapshot: Snapshot
     statuses: tuple[Status, ...]
     definitions: tuple[Definition, ...]
     in_flight: int | None = None
+    alerts_decided: bool = True

@@ -273,6 +273,15 @@ class SLO:
         return self._grouping.keys
 
     @property
+    def validity(self) -> Validity:
+        """Who is excluded before the indicator is asked."""
+        return self._validity
+
+    def option(self, key: str) -> Any:
+        """An option of the indicator as it is in force, a duration in ns; None if it has no such option."""
+        return self._options.get(key)
+
+    @property
     def dynamic(self) -> bool:
         """Whether a judgement needs the event itself, beyond its `facts`: user code or a header decides."""
         asked = (self._where, self._good, self._valid)

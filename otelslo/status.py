@@ -238,8 +238,10 @@ def assess(
         about=definition.about,
         timezone=None if isinstance(period, Rolling) else period.timezone,
     )
-    found = replace(found, projected=_projected(found))
-    return replace(found, exhausts_at_ns=_exhausts_at(found, counts_over))
+    projected = _projected(found)
+    found = found if projected is None else replace(found, projected=projected)
+    exhausts_at_ns = _exhausts_at(found, counts_over)
+    return found if exhausts_at_ns is None else replace(found, exhausts_at_ns=exhausts_at_ns)
 
 
 def _exhausts_at(status: Status, counts_over: Callable[[int], Counts]) -> int | None:

@@ -137,7 +137,7 @@ def parse_target(value: str | float | Decimal | Fraction) -> Fraction:
     if ratio <= 0:
         raise BadValue(f"a target of {_clip(text)} promises nothing", _TARGET_REMEDY)
     if ratio == 1:
-        remedy = 'Leave room for failure, such as "99.9%"'
+        remedy = 'Leave room for failure, such as "99.9%", or declare a limit for what must never be exceeded'
         raise BadValue(f"a target of {_clip(text)} leaves no error budget at all", remedy)
     if ratio > 1:
         raise BadValue(f"a target of {_clip(text)} is more than everything", _above_one(ratio, text))

@@ -46,6 +46,7 @@ async def hello(request: Request) -> JSONResponse:
 def test_every_snippet_is_known_to_a_test() -> None:
     assert [kind for kind, _ in SNIPPETS] == [
         *("sh", "sh", "python", "python", "sh", "yaml", "sh", "python", "python", "python", "python"),
+        *("yaml", "sh", "python"),
     ]
 
 
@@ -72,13 +73,39 @@ def test_wrapping_a_wsgi_app() -> None:
 
 
 def test_the_configuration_is_good_and_explained() -> None:
-    (text,) = snippets("yaml")
+    text, _ = snippets("yaml")
     Path("slo.yaml").write_text(text)
     assert [slo.name for slo in config.load().slos] == ["checkout-availability", "search-latency"]
-    (line,) = [line for text in snippets("sh") for line in text.splitlines() if line.startswith("otelslo check")]
+    line = next(line for text in snippets("sh") for line in text.splitlines() if line.startswith("otelslo check"))
     command = shlex.split(line, comments=True)
     shown = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=True)
     assert "unauthorised" in shown.stdout
+
+
+def test_deciding(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each command of the second part, one after the other, on what an engine has counted."""
+    monkeypatch.setenv("OPS_HOOK_SECRET", "a secret that is long enough to be one")
+    _, text = snippets("yaml")
+    Path("slo.yaml").write_text(text)
+    with default.engine() as engine:
+        for _ in range(10):
+            engine.record(engine.call_site("http", "/checkout/{cart}", "GET"), "good", 0)
+        engine.runner.tick()
+        exec(python_with("budget_allows"), {})
+        assert capsys.readouterr().out == "try the new ranking\n"
+        (commands,) = [text for text in snippets("sh") if "otelslo gate" in text]
+        codes = {}
+        for line in commands.splitlines():
+            command = shlex.split(line, comments=True)
+            ran = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
+            codes[command[1]] = (ran.returncode, ran.stdout + ran.stderr)
+    assert {name: code for name, (code, _) in codes.items()} == {
+        "gate": 3,  # nothing was ever asked of search-minutes
+        "explain": 0,
+        "exclude": 0,
+        "annotate": 0,
+        "check": 0,
+    }, codes
 
 
 def test_objectives_in_python() -> None:

@@ -110,7 +110,7 @@ def test_status_and_history_show_it(leading):
     play(engine, 60, bad=1)
     assert set(states(engine).items()) == {(name, "firing") for name in DEFAULT_NAMES}
     said = [entry.text for entry in engine.runner.store.journal(10, kind="alert")]
-    assert "calls: burning the error budget 1e+03 times too fast over 1 h (page-fast)" in said
+    assert "calls: burning the error budget 1,000 times too fast over 1 h (page-fast)" in said
 
 
 def test_an_outage_uses_up_a_month_in_43_minutes(leading):

@@ -73,7 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "explain": (DECIDERS - {"clock"}) | {"explanation"},
     "policy": DECIDERS - {"clock", "notes"},
     "serving": VALUES | {"budget", "evaluate", "explain", "policy", "status"},
-    "marks": {"errors", "exporters", "notes"},
+    "marks": {"errors", "exporters", "notes", "oncall"},
     "alerting": (DECIDERS - {"clock"}) | {"binomial"},
     "kernels": {"kernels"},
     "latencies": {"kernels"},
@@ -85,6 +85,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "objective": DEFINITIONS | RING | {"plans"},
     "config": DEFINITIONS | {"channels", "policy", "document", "exporters", "openslo"},
     "document": {"errors"},
+    "lint": DEFINITIONS | {"alerting", "binomial", "policy", "routes"},
     "openslo": DEFINITIONS | {"document", "openslo"},
     "judging": DEFINITIONS | RING | {"names", "objective", "plans"},
     "notice": {"errors"},
@@ -98,8 +99,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "oncall": DECIDERS | {"alerting", "announcement", "evaluate", "exporters", "notice"},
     "duty": DECIDERS
     | {"alerting", "announcement", "channels", "courier", "evaluate", "exporters", "notice", "oncall", "outbox"},
-    "exporters": VALUES | {"notes", "revisions"} | {"attributes", "endpoint", "exporters", "http_call", "kernels", "report", "status"},
+    "exporters": VALUES
+    | {"notes", "revisions"}
+    | {"attributes", "endpoint", "exporters", "gauges", "http_call", "kernels", "report", "status"},
     "attributes": VALUES,
+    "gauges": DECIDERS | {"attributes"},
+    "postbook": VALUES | {"kernels", "plans", "ring"},
     "report": VALUES | {"status"},
     "committed": VALUES | {"ring"},
     "watch": set(),
@@ -109,15 +114,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "calls": {"clock", "engine", "errors", "event", "exchange", "words"},
     "faults": RING | {"plans"},
     "batch": {"calls", "engine", "kernels"},
-    "leader": ENGINE | {"committed", "dispatch", "duty", "engine", "exporters", "oncall", "report"},
+    "leader": ENGINE | {"committed", "dispatch", "duty", "engine", "exporters", "oncall", "postbook", "report"},
     "runner": ENGINE | {"engine", "exporters", "leader", "watch"},
     "engine": ENGINE | {"batch", "exporters", "runner"},
     "switch": set(),
     "default": {"engine", "serving", "switch"},
     "exposition": set(),
     "totals": ENGINE | {"committed", "engine", "exporters"},
-    "openmetrics": ENGINE | {"attributes", "default", "engine", "exposition", "totals"},
-    "meter": ENGINE | {"attributes", "default", "engine", "totals"},
+    "openmetrics": ENGINE | {"attributes", "default", "engine", "exposition", "gauges", "totals"},
+    "meter": ENGINE | {"attributes", "default", "engine", "gauges", "totals"},
     "decorators": {"calls", "default", "engine", "errors", "event", "words"},
     "routes": set(),
     "exchange": {"event", "words"},
@@ -131,7 +136,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
     "cli": ENGINE
     | {"explain", "explanation", "notice", "oncall"}
-    | {"engine", "exporters", "asgi", "cli", "runner", "default", "__init__", "openslo"},
+    | {"engine", "exporters", "asgi", "cli", "runner", "default", "__init__", "openslo"}
+    | {"edge", "frameworks", "lint", "routes"},
 }
 
 

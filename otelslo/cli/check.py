@@ -1,34 +1,42 @@
-"""`otelslo check`: find out before the start what a configuration promises, or what is wrong with it and where."""
+"""`otelslo check`: find out before the start what a configuration promises, or what is wrong with it and where.
+
+What cannot be read is refused by the parsers; of what can be read, the linter says what will not do as it seems.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from otelslo import config, openslo
 from otelslo.errors import DefinitionError
+from otelslo.lint import ERROR, WARNING, Finding, lint
 from otelslo.maintenance import Window
 from otelslo.slo import SLO, rules_table
 from otelslo.window import DAY_NS, SECOND_NS, readable_duration
 
-USAGE = 2
+OK, WARNED, USAGE = 0, 1, 2
+DEFAULT_CHANNELS = {"log": "log"}
 SHOWN_WINDOWS = 3
 MEAN_MONTH_NS = DAY_NS * 3_652_425 // 120_000  # a twelfth of 365.2425 days
 
 _HELP = """Check a configuration and show what it promises.
 
     FILE is a YAML file, a Python file that has `slos`, or "package.module:slos". Without it: $OTELSLO_CONFIG, then
-    ./slo.yaml, then the default objective. Exit code 2 if it is wrong, with file, line and remedy.
+    ./slo.yaml, then the default objective. Exit code 2 if it is wrong, with file, line and remedy; warnings count only
+    with --strict, as exit code 1.
 
     \b
     Examples:
       otelslo check slo.yaml
       otelslo check slo.yaml --rules     what counts as good, bad or excluded
       otelslo check slo.yaml --openslo   the same objectives as OpenSLO documents
+      otelslo check slo.yaml --app shop:app --strict   in CI: also whether each objective has a route
 """
 
 
@@ -36,10 +44,13 @@ _HELP = """Check a configuration and show what it promises.
 @click.argument("file", required=False)
 @click.option("--rules", is_flag=True, help="Show what counts as good, bad and excluded in each objective.")
 @click.option("--openslo", "as_openslo", is_flag=True, help="Print the objectives as OpenSLO v1 documents.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list, one object per objective.")
-def command(file: str | None, rules: bool, as_openslo: bool, as_json: bool) -> None:
+@click.option("--app", metavar="MODULE:NAME", help="Compare with this app's routes; it is imported, not started.")
+@click.option("--strict", is_flag=True, help="Exit code 1 if there is any warning.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list, one object per objective, with its findings.")
+def command(file: str | None, rules: bool, as_openslo: bool, app: str | None, strict: bool, as_json: bool) -> None:
     try:
         loaded = config.load(file)
+        found = _linted(loaded, app)
         documents = openslo.write(loaded.slos, loaded.channels) if as_openslo else None
     except DefinitionError as refused:
         click.echo(f"error: {refused}", err=True)
@@ -48,15 +59,40 @@ def command(file: str | None, rules: bool, as_openslo: bool, as_json: bool) -> N
         click.echo(f"note: {notice}", err=True)
     if documents is not None:
         click.echo(documents, nl=False)
-        return
+    else:
+        _show(loaded, found, rules, as_json)
+    sys.exit(_exit_code(found, strict))
+
+
+def _linted(loaded: config.Config, app: str | None) -> list[Finding]:
+    from otelslo.cli.app_routes import leaves
+
+    routes = None if app is None else leaves(app)
+    channels = {name: kind for name, (kind, _) in loaded.channels.items()} or DEFAULT_CHANNELS
+    return lint(loaded.slos, routes, channels=channels, now_wall_ns=time.time_ns())
+
+
+def _exit_code(found: Sequence[Finding], strict: bool) -> int:
+    severities = {finding.severity for finding in found}
+    if ERROR in severities:
+        return USAGE
+    return WARNED if strict and WARNING in severities else OK
+
+
+def _show(loaded: config.Config, found: Sequence[Finding], rules: bool, as_json: bool) -> None:
     resolved = [_resolved(slo, rules) for slo in loaded.slos]
+    for shown in resolved:
+        own = [finding for finding in found if finding.slo == shown["name"]]
+        shown["findings"] = [finding.to_json(loaded.place(finding.slo, finding.path)) for finding in own]
     if as_json:
         click.echo(json.dumps(resolved, indent=2))
         return
     from otelslo.cli import tables
-    from otelslo.cli.resolved import draw
+    from otelslo.cli.resolved import draw, draw_findings
 
-    draw(tables.console(), loaded.path, resolved)
+    out = tables.console()
+    draw(out, loaded.path, resolved)
+    draw_findings(out, resolved)
 
 
 def _resolved(slo: SLO, rules: bool) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from otelslo.cli import causes, tables
+from otelslo.cli import causes, standing, tables
 from otelslo.cli.demo_ledger import ANSWERED, CRASHED, Account
 from otelslo.cli.demo_run import Run
 from otelslo.cli.tables import PAGE_BURN, TICKET_BURN
@@ -47,7 +47,7 @@ def draw(out: Console, run: Run) -> None:
     out.print(_alerts(run, g))
     out.print()
     out.print(causes.heading("Budgets left"))
-    out.print(tables.blocks(run.statuses, out))
+    out.print(standing.blocks(run.statuses, out))
     out.print(causes.heading("Next"))
     out.print(_next(run))
 

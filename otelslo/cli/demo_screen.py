@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from otelslo.cli import tables
+from otelslo.cli import standing, tables
 from otelslo.cli.demo_load import CLASSES, CUT
 from otelslo.cli.demo_run import Run
 
@@ -53,7 +53,8 @@ class Screen:
             self._live.update(self._picture(), refresh=True)
         elif time.monotonic() >= self._next_line and self._run.load is not None:
             self._next_line = time.monotonic() + _LINE_S
-            left = [f"{s.slo} {tables.budget_left(s, tables.glyphs(self._out)).plain}" for s in self._run.statuses]
+            g = tables.glyphs(self._out)
+            left = [f"{s.slo} {tables.budget_left(s, g, s.budget).plain}" for s in self._run.statuses]
             self._out.print(Text(f"{self._run.elapsed_s:5.1f} s    {self._ledger().plain}"), soft_wrap=True)
             self._out.print(Text(f"           budget  {', '.join(left)}"), soft_wrap=True)
 
@@ -70,7 +71,7 @@ class Screen:
         head.add_row(bar, Text(f"{run.elapsed_s:4.0f} s of {run.seconds:.0f} s", style="dim"))
         parts: list[Text | Table] = [Text(), head, Text()]
         if run.statuses:
-            parts += [tables.compact(run.statuses, self._out), Text(), self._ledger()]
+            parts += [standing.compact(run.statuses, self._out, so_far=True), Text(), self._ledger()]
         return Group(*parts)
 
     def _ledger(self) -> Text:

@@ -32,6 +32,12 @@ _HELP = """Take a span of time out of the budgets after the fact, or put it back
     Good and bad events of the span become excluded ones: they are still counted and shown, apart from the others.
     What is known ahead belongs into the configuration, `maintenance:`, where it applies to the event exactly. After the
     fact an exclusion takes whole slots of 5 minutes, outward.
+
+    \b
+    Examples:
+      otelslo exclude add --from 10:00 --to 10:20 "load test, ticket 4711"
+      otelslo exclude list
+      otelslo exclude undo 1
 """
 _ADD_HELP = """Exclude the events from T to T of one objective, or of all.
 

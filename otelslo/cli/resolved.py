@@ -11,9 +11,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from otelslo.cli.tables import clean
+from otelslo.cli.tables import clean, glyphs
+from otelslo.lint import SEVERITIES
 from otelslo.window import format_duration
 
+_MOST_PLACES = 3
+_SEVERITY = {"error": "bold red", "warning": "yellow", "note": "dim"}
 _COLOUR = {"good": "green", "bad": "red", "excluded": "dim"}
 
 
@@ -83,3 +86,39 @@ def _rules(rules: Sequence[Mapping[str, str]]) -> Table:
         reason = Text("" if rule["reason"] == rule["outcome"] else rule["reason"])
         table.add_row(Text(clean(rule["happened"])), outcome, reason)
     return table
+
+
+def draw_findings(console: Console, resolved: Sequence[Mapping[str, Any]]) -> None:
+    """Print what the linter found, the gravest first; what is said of several objectives is said once."""
+    places: dict[tuple[str, str, str], list[str]] = {}
+    for severity in SEVERITIES:
+        for finding in (one for slo in resolved for one in slo["findings"] if one["severity"] == severity):
+            places.setdefault((severity, finding["problem"], finding["remedy"]), []).append(finding["place"])
+    if not places:
+        return
+    g = glyphs(console)
+    marks = {"error": g.breached, "warning": g.warning, "note": g.dot}
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=1)
+    table.add_column(overflow="fold")
+    for (severity, problem, remedy), where in places.items():
+        style = _SEVERITY[severity]
+        text = Text(f"{severity}: {clean(problem, 600)}", style=style)
+        text.append(f"\n{clean(remedy, 300)}", style="dim" if severity == "note" else "default not bold")
+        text.append(f"\n{_places(where)}", style="dim not bold")
+        table.add_row(Text(marks[severity], style=style), text)
+    console.print()
+    console.print(table)
+    console.print()
+    console.print(Text(_counted(resolved), style="dim"))
+
+
+def _places(where: Sequence[str]) -> str:
+    more = len(where) - _MOST_PLACES
+    return ", ".join(map(clean, where[:_MOST_PLACES])) + (f" and {more} more" if more > 0 else "")
+
+
+def _counted(resolved: Sequence[Mapping[str, Any]]) -> str:
+    found = [one["severity"] for slo in resolved for one in slo["findings"]]
+    numbers = {severity: found.count(severity) for severity in SEVERITIES}
+    return ", ".join(f"{number} {severity}{'s' * (number != 1)}" for severity, number in numbers.items() if number)

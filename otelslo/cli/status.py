@@ -39,6 +39,8 @@ def command(state_dir: str | None, as_json: bool) -> None:
     if as_json:
         for note in view.notes:
             click.echo(f"note: {note} as of {_as_of(view)}", err=True)
+        if view.unread:
+            click.echo(f"note: {view.unread}", err=True)
         click.echo(json.dumps([one.to_json() for one in found], indent=2))
     else:
         _draw(view, found)
@@ -64,14 +66,23 @@ def _as_of(view: View) -> str:
 def _draw(view: View, found: list[Status]) -> None:
     from rich.text import Text
 
-    from otelslo.cli import causes, tables
+    from otelslo.cli import alarms, causes, standing, tables
 
     out = tables.console()
     out.print(_headline(view, found))
     for note in view.notes:
         out.print(Text(f"{tables.clean(note, 400)} as of {_as_of(view)}, to 5 minutes exactly", style="yellow"))
+    if view.unread:
+        out.print(Text(tables.clean(view.unread, 400), style="yellow"))
+    firing = alarms.draw(found, tables.glyphs(out))
+    if firing is not None:
+        out.print()
+        quiet_ns = view.quiet_ns()
+        decided = "" if quiet_ns is None else f"as they stood {tables.ago(quiet_ns)}, when the last worker stopped"
+        out.print(causes.heading("Alerts", decided))
+        out.print(firing)
     out.print()
-    out.print(tables.objectives(found, out))
+    out.print(standing.objectives(found, out))
     if any(one.counts.bad for one in found):
         out.print(causes.heading("What burned it", causes.BY_REASON))
         causes.burned(out, found, view.bad_reasons(), view.causes(), view.now_wall_ns)
@@ -101,7 +112,7 @@ def _headline(view: View, found: list[Status]) -> object:
     from rich.table import Table
     from rich.text import Text
 
-    from otelslo.cli import tables
+    from otelslo.cli import alarms, tables
 
     missed = sum(1 for one in found if one.met is False)
     known = sum(1 for one in found if one.met is not None)
@@ -111,6 +122,9 @@ def _headline(view: View, found: list[Status]) -> object:
         verdict = Text(f"{missed} of {known} objectives missed", style="bold red")
     else:
         verdict = Text(f"all {known} objectives met" if known > 1 else "the objective is met", style="bold green")
+    fires = alarms.tally(found)
+    if fires:
+        verdict.append(", ").append(fires)
     quiet_ns = view.quiet_ns()
     pulse = "" if quiet_ns is None else f"no worker runs; the last one did {tables.ago(quiet_ns)}"
     line = Table.grid(expand=True, padding=(0, 1))

@@ -6,21 +6,18 @@ Everything is built of `Text`, never of markup: names that came with requests ca
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
+from otelslo.budget import Budget
 from otelslo.status import Status
-from otelslo.window import DAY_NS, SECOND_NS, format_duration, format_ratio, format_target, readable_duration
+from otelslo.window import DAY_NS, SECOND_NS, format_duration, format_ratio, readable_duration
 
 WIDEST = 100
-MOST_BLOCKS = 8  # more objectives and groups than that are shown one a line
 PAGE_BURN = Fraction(144, 10)  # 2 % of a 30-day budget in one hour
 TICKET_BURN = Fraction(6)
 
@@ -71,8 +68,11 @@ def mark(status: Status, g: Glyphs) -> Text:
         return Text(g.empty, style="dim")
     if not status.met:
         return Text(g.breached, style="bold red")
+    fires = {alert.get("severity") for alert in status.alerts if alert.get("state") == "firing"}
+    if fires:
+        return Text(g.warning, style="bold red" if "page" in fires else "bold yellow")
     burning = max((rate or 0 for name, rate in status.burn.items() if name in ("5m", "1h")), default=0)
-    if burning >= TICKET_BURN or (status.budget.remaining_ratio or 0) < Fraction(1, 10):
+    if burning >= TICKET_BURN or (status.full_budget.remaining_ratio or 0) < Fraction(1, 10):
         return Text(g.warning, style="bold yellow")
     return Text(g.met, style="bold green")
 
@@ -108,20 +108,20 @@ def _budget_style(ratio: Fraction | None) -> str:
     return "yellow" if ratio < Fraction(1, 4) else "green"
 
 
-def budget_left(status: Status, g: Glyphs) -> Text:
-    """ "88.12% left", or how many times over the budget was spent."""
-    ratio = status.budget.remaining_ratio
+def budget_left(status: Status, g: Glyphs, of: Budget | None = None) -> Text:
+    """ "88.12% left", or how many times over the budget was spent; by default of the budget that decides."""
+    ratio = (of or status.full_budget).remaining_ratio
     if ratio is None:
         return Text("untouched", style="dim")
     if ratio < 0:
-        return Text(f"{_rate(1 - ratio)}{g.times} spent", style="bold red")
+        return Text(f"{rate_text(1 - ratio)}{g.times} spent", style="bold red")
     return Text(f"{format_ratio(ratio)} left", style=_budget_style(ratio))
 
 
-def budget_time(status: Status) -> Text:
+def budget_time(budget: Budget) -> Text:
     """The budget as time of full outage: "38 min 2 s of 43 min 12 s"."""
-    allowed = readable_duration(status.budget.allowed_time_ns)
-    left_ns = status.budget.remaining_time_ns
+    allowed = readable_duration(budget.allowed_time_ns)
+    left_ns = budget.remaining_time_ns
     if left_ns is None:
         return Text(f"{allowed} a window", style="dim")
     if left_ns < 0:
@@ -138,19 +138,19 @@ def burn(rate: Fraction | None, g: Glyphs) -> Text:
         style = "red"
     else:
         style = "yellow" if rate > 1 else "green"
-    return Text(f"{_rate(rate)}{g.times}", style=style)
+    return Text(f"{rate_text(rate)}{g.times}", style=style)
 
 
-def _rate(rate: Fraction) -> str:
+def rate_text(rate: Fraction) -> str:
     if rate >= 10:
         return f"{float(rate):,.0f}" if rate >= 100 else f"{float(rate):.1f}"
     return f"{float(rate):.2f}" if rate else "0"
 
 
 def exhaustion(status: Status, dash: str) -> Text:
-    if status.budget.remaining_ratio is None:
+    if status.full_budget.remaining_ratio is None:
         return Text(dash, style="dim")
-    if status.budget.remaining <= 0:
+    if status.full_budget.remaining <= 0:
         return Text("budget exhausted", style="bold red")
     if status.exhausts_at_ns is None:
         return Text("lasts at the last hour's rate", style="dim")
@@ -184,60 +184,3 @@ def clock_time(wall_ns: int, now_wall_ns: int) -> str:
     """Local time; with the date if that is not today's."""
     moment = datetime.fromtimestamp(wall_ns / 1e9).astimezone()
     return moment.strftime("%H:%M:%S" if now_wall_ns - wall_ns < DAY_NS else "%Y-%m-%d %H:%M")
-
-
-# ── many objectives ──
-def objectives(statuses: Sequence[Status], out: Console) -> Table:
-    """All of them: a block of four lines each, or a line each where there are many."""
-    return compact(statuses, out) if len(statuses) > MOST_BLOCKS else blocks(statuses, out)
-
-
-def blocks(statuses: Sequence[Status], out: Console) -> Table:
-    g = glyphs(out)
-    width = max(12, min(out.width, WIDEST) - 56)
-    stack = Table.grid(expand=True, padding=0)
-    stack.add_column(ratio=1)
-    for status in statuses:
-        head = Table.grid(expand=True, padding=(0, 1))
-        head.add_column(width=1)
-        head.add_column(ratio=1, overflow="fold")
-        head.add_column(justify="right", no_wrap=True)
-        promise = Text.assemble(sli(status), (f"  target {format_target(status.target)}", "dim"))
-        head.add_row(mark(status, g), title(status), promise)
-        stack.add_row(head)
-        stack.add_row(Padding(_facts(status, width, g), (0, 0, 1, 2)))
-    return stack
-
-
-def _facts(status: Status, width: int, g: Glyphs) -> Table:
-    facts = Table.grid(expand=True, padding=(0, 1))
-    facts.add_column(style="dim", width=6, no_wrap=True)
-    facts.add_column(ratio=1, no_wrap=True)
-    facts.add_column(justify="right", no_wrap=True)
-    left = Text.assemble(bar(status.budget.remaining_ratio, width, g), " ", budget_left(status, g))
-    rates: list[Text | tuple[str, str]] = []
-    for name in ("5m", "1h", "6h"):
-        rates += [(f"{name} ", "dim"), burn(status.burn.get(name), g), ("  ", "")]
-    facts.add_row("budget", left, budget_time(status))
-    facts.add_row("burn", Text.assemble(*rates), exhaustion(status, g.dash))
-    facts.add_row("events", events(status, g), observed(status))
-    return facts
-
-
-def compact(statuses: Sequence[Status], out: Console) -> Table:
-    """One line an objective or group."""
-    g = glyphs(out)
-    table = Table(box=None, padding=(0, 1), expand=True, header_style="dim")
-    table.add_column("", width=1)
-    table.add_column("objective", ratio=1, no_wrap=True, overflow="ellipsis")
-    table.add_column("SLI", justify="right", no_wrap=True)
-    table.add_column("target", justify="right", no_wrap=True)
-    table.add_column("budget", no_wrap=True)
-    table.add_column("burn 5m", justify="right", no_wrap=True)
-    table.add_column("bad", justify="right", no_wrap=True)
-    for status in statuses:
-        left = Text.assemble(bar(status.budget.remaining_ratio, 8, g), " ", budget_left(status, g))
-        target = Text(format_target(status.target), style="dim")
-        bad = Text(f"{status.counts.bad:,}", style="red" if status.counts.bad else "dim")
-        table.add_row(mark(status, g), title(status), sli(status), target, left, burn(status.burn.get("5m"), g), bad)
-    return table

@@ -25,16 +25,17 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ResourceMes
 from opentelemetry.sdk.resources import Resource
 
 from otelslo._version import VERSION
-from otelslo.attributes import NAME, OUTCOME, REASON, WINDOW, attributes_of
-from otelslo.definition import FIRST_EXCLUDED
+from otelslo.attributes import CHANNEL, DELIVERY, NAME, OUTCOME, REASON, attributes_of
+from otelslo.definition import FIRST_EXCLUDED, Definition
+from otelslo.gauges import gauges
 from otelslo.kernels.bounds import FIRST, LOWEST_INDEX, OVERFLOW, SCALE, SUM, SUM_SHIFT, WORDS, ZERO
 from otelslo.report import Report
-from otelslo.rowkey import SELF, RowKey
-from otelslo.status import Status, ratio_number
+from otelslo.rowkey import NOTICES, SELF, RowKey
+from otelslo.status import Status
 
 MOST_POINTS = 500
 ZERO_THRESHOLD_S = 2.0 ** (LOWEST_INDEX / 2**SCALE)
-KIND, ALERT, FAULT_REASON, ROUTE = "slo.kind", "slo.alert.name", "otelslo.fault.reason", "http.route"
+KIND, FAULT_REASON, ROUTE = "slo.kind", "otelslo.fault.reason", "http.route"
 _UNMATCHED = "(unmatched)"
 _NS_PER_S = 1_000_000_000
 _CELLS = struct.Struct("<16q")
@@ -54,16 +55,14 @@ class Family:
 
 
 EVENTS = Family("slo.events", "{event}", "sum", "Events by what they count as for the objective.")
-SLI = Family("slo.sli.ratio", "1", "gauge", "good / (good + bad) in the objective's window.")
-TARGET = Family("slo.target.ratio", "1", "gauge", "What the objective promises.")
-BUDGET = Family("slo.error_budget.remaining.ratio", "1", "gauge", "Share of the error budget left; below 0: overspent.")
-BURN = Family("slo.burn_rate", "1", "gauge", "Speed of spending; at 1 the budget lasts exactly its window.")
-ALERTS = Family("slo.alert.firing", "1", "gauge", "1 while the alert fires, else 0.")
 DURATION = Family("slo.request.duration", "s", "exponential_histogram", "Duration of requests and calls.")
 HTTP_DURATION = Family(
     "http.server.request.duration", "s", "exponential_histogram", "Duration of HTTP server requests."
 )
 FAULTS = Family("otelslo.faults", "{fault}", "sum", "Faults of otelslo's own.")
+NOTICED = Family(
+    "otelslo.notices", "{notice}", "sum", "Attempts to tell a channel that arrived or failed, and notices given up."
+)
 IN_FLIGHT = Family("otelslo.requests.in_flight", "{request}", "gauge", "Requests begun and not ended.")
 
 
@@ -76,17 +75,10 @@ def requests(report: Report, resource: Resource, http_duration: bool = False) ->
     """
     out = _Requests(report, resource)
     _events(out, report)
-    decided = list(_each_status(report))
-    for family, value_of in _GAUGES:
-        for status, pairs in decided:
-            value = value_of(status)
-            if value is not None:
-                out.number(family, pairs).as_double = value
-    for status, pairs in decided:
-        _burn_rates(out, status, pairs)
-        _alerts(out, status, pairs)
+    _gauges(out, report)
     _durations(out, report, http_duration)
     _faults(out, report)
+    _notices(out, report)
     if report.in_flight is not None:
         out.number(IN_FLIGHT, ()).as_int = report.in_flight
     return out.finish()
@@ -188,42 +180,27 @@ def _outcome(cell: int, reason: str) -> _Pairs:
     return _pairs({OUTCOME: "bad" if cell < FIRST_EXCLUDED else "excluded", REASON: reason})
 
 
-def _each_status(report: Report) -> Iterator[tuple[Status, _Pairs]]:
+def _gauges(out: _Requests, report: Report) -> None:
+    decided = list(_each_status(report))
+    for gauge in gauges(report.alerts_decided):
+        family = Family(gauge.name, gauge.unit, "gauge", gauge.description)
+        for status, definition, pairs in decided:
+            for value, more in gauge.points(status, definition):
+                out.number(family, [*pairs, *_pairs_of(tuple(more.items()))]).as_double = value
+
+
+def _each_status(report: Report) -> Iterator[tuple[Status, Definition, _Pairs]]:
     in_force = {definition.name: definition for definition in report.definitions}
     for status in report.statuses:
         definition = in_force.get(status.slo)
         if definition is not None:
             key = RowKey(status.slo, definition.meaning, status.group, definition.reason_cells)
-            yield status, _pairs({NAME: status.slo, **attributes_of(key, definition)})
+            yield status, definition, _pairs({NAME: status.slo, **attributes_of(key, definition)})
 
 
-def _remaining(status: Status) -> float | None:
-    ratio = status.budget.remaining_ratio
-    return None if ratio is None else float(ratio)
-
-
-_GAUGES: tuple[tuple[Family, Callable[[Status], float | None]], ...] = (
-    (SLI, lambda status: ratio_number(status.counts.sli, status.target)),
-    (TARGET, lambda status: float(status.target)),
-    (BUDGET, _remaining),
-)
-
-
-def _burn_rates(out: _Requests, status: Status, pairs: _Pairs) -> None:
-    for window, rate in status.burn.items():
-        if rate is not None:
-            out.number(BURN, [*pairs, *_window(window)]).as_double = float(rate)
-
-
-@lru_cache(maxsize=64)
-def _window(window: str) -> _Pairs:
-    return _pairs({WINDOW: window})
-
-
-def _alerts(out: _Requests, status: Status, pairs: _Pairs) -> None:
-    for alert in status.alerts:
-        if "name" in alert and "firing" in alert:
-            out.number(ALERTS, [*pairs, *_pairs({ALERT: str(alert["name"])})]).as_int = int(bool(alert["firing"]))
+@lru_cache(maxsize=1024)
+def _pairs_of(attributes: tuple[tuple[str, str], ...]) -> _Pairs:
+    return _pairs(dict(attributes))
 
 
 def _durations(out: _Requests, report: Report, http_duration: bool) -> None:
@@ -265,6 +242,15 @@ def _faults(out: _Requests, report: Report) -> None:
                     totals[reason] = totals.get(reason, 0) + count
     for reason, total in totals.items():
         out.number(FAULTS, _pairs({FAULT_REASON: reason}), min(born_ns)).as_int = total
+
+
+def _notices(out: _Requests, report: Report) -> None:
+    for key, birth_ns, counts in _rows(report):
+        if key.slo == NOTICES:
+            for outcome, count in zip(key.reasons, counts, strict=False):
+                if outcome:
+                    pairs = _pairs({CHANNEL: str(key.group), DELIVERY: outcome})
+                    out.number(NOTICED, pairs, birth_ns).as_int = count
 
 
 # ── messages ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -32,6 +32,7 @@ from pathlib import Path
 
 from otelslo.errors import StateError
 from otelslo.exporters.sqlite_journal import clean, put_journal
+from otelslo.exporters.sqlite_limits import Limits
 from otelslo.exporters.sqlite_notes import Notes, Told, put_told
 from otelslo.exporters.sqlite_reader import (
     Names,
@@ -147,6 +148,11 @@ class Store(Reader):
     def notes(self) -> Notes:
         """Exclusions, annotations, alert states and notices."""
         return Notes(self._fetch, self._writing)
+
+    @property
+    def limits(self) -> Limits:
+        """What was last observed of each limit."""
+        return Limits(self._fetch, self._writing)
 
     def commit(
         self,

@@ -77,6 +77,8 @@ _NOTES_TABLES = {
     "alerts": '(slo TEXT, "group" TEXT, name TEXT, data TEXT, PRIMARY KEY (slo, "group", name)) WITHOUT ROWID',
     "outbox": "(id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT, channel TEXT, created_wall_ns INTEGER, tries INTEGER,"
     " next_wall_ns INTEGER, error TEXT, payload TEXT, UNIQUE (key, channel))",
+    "limits": "(name TEXT PRIMARY KEY, unit TEXT, value_num TEXT, value_den TEXT, since_wall_ns INTEGER,"
+    " at_wall_ns INTEGER, state TEXT, state_since_wall_ns INTEGER) WITHOUT ROWID",
 }
 _INDEXES = {"losses_by_time": "losses (wall_ns)"}
 

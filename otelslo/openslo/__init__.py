@@ -21,11 +21,12 @@ anyway; both name line and column. Out: documents that OpenSLO's own SDK accepts
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from otelslo.document import Document, compose_all
+from otelslo.errors import Key
 from otelslo.openslo.annotations import written
 from otelslo.openslo.draft import Draft
 from otelslo.openslo.objects import Finding, catalogue, recognises
@@ -41,13 +42,15 @@ __all__ = ["CHANNEL_EXAMPLE", "Finding", "Imported", "imported", "read", "recogn
 class Imported:
     """What documents say: SLOs to measure, notices of what is not done as written, channels as slo.yaml has them.
 
-    `places` has "file:line:column" of each channel that is set up or told, by its name.
+    `places` has "file:line:column" of each channel that is set up or told, by its name; `locate` gives that of a key
+    of an SLO, by the SLO's name and the key's way inside of it.
     """
 
     slos: tuple[SLO, ...]
     notices: tuple[Finding, ...] = ()
     channels: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
+    locate: Callable[[str, tuple[Key, ...]], str] | None = field(default=None, repr=False, compare=False)
 
 
 def read(text: str, source: str) -> Imported:
@@ -64,7 +67,8 @@ def imported(documents: Sequence[Document]) -> Imported:
     channels = {name: written(part) for name, part in reading.channels.items()}
     places = {name: part.place for draft in drafts for name, part in draft.notified()}
     places |= {name: part.place for name, part in reading.channels.items()}
-    return Imported(slos, reading.notices, channels, places)
+    by_name = {str(draft.data["name"]): draft for draft in drafts}
+    return Imported(slos, reading.notices, channels, places, lambda name, path: by_name[name].place(path))
 
 
 def _refuse_twins(drafts: Sequence[Draft]) -> None:

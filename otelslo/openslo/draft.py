@@ -46,6 +46,11 @@ class Draft:
             path = (*part.path, *rest)
             raise part.document.error(path, problem, refused.remedy, refused.at_key) from refused.__cause__
 
+    def place(self, path: tuple[Key, ...]) -> str:
+        """ "file:line:column" of where a key of `data` was read, or of the objective."""
+        part, rest = self._origin(path)
+        return part.document.place((*part.path, *rest))
+
     def _origin(self, path: tuple[Key, ...]) -> tuple[Part, tuple[Key, ...]]:
         for length in range(len(path), 0, -1):
             if path[:length] in self.origins:

@@ -50,6 +50,8 @@ class Reader:
         self._bytes = words.cast("B")
         self.header = header
         self._geometry = header.geometry
+        self._row_hot, self._row_table = header.geometry.row_hot, header.geometry.row_table
+        self._block_cells = header.geometry.block_cells
         self._text: dict[int, str] = {}
         self._names: dict[int, RowKey] = {}
 
@@ -133,7 +135,7 @@ class Reader:
     # ── rows ───────────────────────────────────────────────────────────────────────────────────────────────────────
     def cells(self, row: int) -> list[int]:
         """The row's 16 cells, summed over blocks."""
-        start = self._geometry.block_cells + at.ROW_CELLS_BYTES * row
+        start = self._block_cells + at.ROW_CELLS_BYTES * row
         return self._sum(start, at.CELLS)
 
     def counts(self, row: int) -> Counts:
@@ -151,7 +153,7 @@ class Reader:
 
     def _window(self, row: int, start_ns: int, now_ns: int, until: Counts | None) -> Window | None:
         g, words = self._geometry, self._words
-        hot = (g.row_hot + at.HOT_ENTRY * row) // 8
+        hot = (self._row_hot + at.HOT_ENTRY * row) // 8
         opened, born = words[hot + at.HOT_OPEN // 8], words[hot + at.HOT_BIRTH_SLOT // 8]
         slot = start_ns // g.fine_ns
         current = max(now_ns // g.fine_ns, opened)
@@ -195,7 +197,7 @@ class Reader:
 
     def _boundary_words(self, row: int, slot: int, fine: bool) -> list[int]:
         g = self._geometry
-        extent = self._words[g.row_table // 8 + row // at.ROWS_PER_EXTENT]
+        extent = self._words[self._row_table // 8 + row // at.ROWS_PER_EXTENT]
         place = slot % g.fine_slots if fine else g.fine_slots + slot % g.coarse_slots
         start = extent + place * at.BOUNDARY_STRIDE + (row % at.ROWS_PER_EXTENT) * at.CLASSES * 8
         return self._words[start // 8 : start // 8 + at.CLASSES].tolist()

@@ -1,0 +1,125 @@
+"""What is decided of an objective as gauges: one table for OTLP, meters and `/metrics`, so that all tell the same.
+
+Nothing is told where nothing happened, since no data is not good data; but every alert of a plan is told, at 0 while it
+does not fire, so that a rule on it has something to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from otelslo.alerts import BUDGET_EXHAUSTED, EXCLUSION_SHARE, NO_DATA, TICKET, AlertPlan
+from otelslo.attributes import ALERT, OUTCOME, SEVERITY, WINDOW
+from otelslo.budget import Budget
+from otelslo.definition import Definition
+from otelslo.status import Status, ratio_number
+
+Point = tuple[float, dict[str, str]]  # value, attributes beside the objective's own
+_Points = Callable[[Status, Definition], Iterator[Point]]
+_FIRING = "firing"
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """One metric. `points` are those of one objective and group."""
+
+    name: str
+    unit: str
+    description: str
+    points: _Points
+
+
+def _ratio(value: Fraction | float | None) -> Iterator[Point]:
+    if value is not None:
+        yield float(value), {}
+
+
+def _left(of: Budget | None) -> Iterator[Point]:
+    return _ratio(None if of is None else of.remaining_ratio)
+
+
+def _burn_rates(status: Status, definition: Definition) -> Iterator[Point]:
+    for window, rate in status.burn.items():
+        if rate is not None:
+            yield float(rate), {WINDOW: window}
+
+
+def _alerts(status: Status, definition: Definition) -> Iterator[Point]:
+    """One of each alert of the plan, and of what still fires though it is not in the plan any more; a firing one has
+    the severity that it fired with."""
+    fires = {str(one["name"]): str(one["severity"]) for one in status.alerts if one.get("state") == _FIRING}
+    for name, severity in (planned(definition.alerts) | fires).items():
+        yield float(name in fires), {ALERT: name, SEVERITY: severity}
+
+
+def planned(plan: AlertPlan) -> dict[str, str]:
+    """The severity of every alert of a plan, by its name."""
+    found = {tier.name: tier.severity for tier in plan.tiers}
+    found |= {} if plan.no_data_ns is None else {NO_DATA: TICKET}
+    more = {BUDGET_EXHAUSTED: plan.exhausted, EXCLUSION_SHARE: plan.exclusion_share}
+    return found | {name: severity for name, severity in more.items() if severity is not None}
+
+
+def _slices(status: Status, definition: Definition) -> Iterator[Point]:
+    if status.slices is not None:
+        counts, parts = status.counts, status.slices.parts
+        for outcome, units in (("good", counts.good), ("bad", counts.bad), ("excluded", counts.excluded)):
+            yield units / parts, {OUTCOME: outcome}
+
+
+def _empty_slices(status: Status, definition: Definition) -> Iterator[Point]:
+    if status.slices is not None:
+        yield float(status.empty_slices), {}
+
+
+def _sla_target(status: Status, definition: Definition) -> Iterator[Point]:
+    return _ratio(status.sla)
+
+
+ALERTS = Gauge(
+    "slo.alert.firing", "1", "1 while the alert fires, also where a page keeps it from being told; else 0.", _alerts
+)
+GAUGES = (
+    Gauge(
+        "slo.sli.ratio",
+        "1",
+        "Good events (or slices) per valid one over the objective's window.",
+        lambda status, _: _ratio(ratio_number(status.counts.sli, status.target)),
+    ),
+    Gauge("slo.target.ratio", "1", "What is promised.", lambda status, _: _ratio(status.target)),
+    Gauge(
+        "slo.error_budget.remaining.ratio",
+        "1",
+        "Share of a whole window's error budget that is left, below 0 if overspent; at the traffic so far while the "
+        "window has not been seen whole.",
+        lambda status, _: _left(status.full_budget),
+    ),
+    Gauge("slo.burn_rate", "1", "How many times faster than allowed the budget was spent in slo.window.", _burn_rates),
+    ALERTS,
+    Gauge("slo.sla.target.ratio", "1", "What the looser agreement beside the objective promises.", _sla_target),
+    Gauge(
+        "slo.sla.error_budget.remaining.ratio",
+        "1",
+        "As slo.error_budget.remaining.ratio, of the looser agreement beside the objective.",
+        lambda status, _: _left(status.full_sla_budget),
+    ),
+    Gauge(
+        "slo.slices",
+        "{slice}",
+        "Closed slices of the objective's window by what they count as, where it counts in slices.",
+        _slices,
+    ),
+    Gauge(
+        "slo.slices.empty",
+        "{slice}",
+        "Closed slices of the objective's window without a valid event, whatever they count as.",
+        _empty_slices,
+    ),
+)
+
+
+def gauges(alerts_decided: bool) -> tuple[Gauge, ...]:
+    """All of them; without alerts where nobody decides them: that none fires would say more than is known."""
+    return GAUGES if alerts_decided else tuple(gauge for gauge in GAUGES if gauge is not ALERTS)

@@ -1,0 +1,86 @@
+"""Rules between objectives: two that are one, two that should be one, and two that contradict each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import Any
+
+from otelslo.lint.finding import NOTE, WARNING, Finding, at
+from otelslo.lint.patterns import within
+from otelslo.slo import SLO
+from otelslo.window import format_duration, format_target
+
+
+def between(slos: Sequence[SLO]) -> Iterator[Finding]:
+    for first, second in combinations(slos, 2):
+        if _counts_the_same(first, second):
+            yield from _twins(first, second)
+        for answered, timed in ((first, second), (second, first)):
+            yield from _contradiction(answered, timed)
+
+
+def _counts_the_same(first: SLO, second: SLO) -> bool:
+    """By what is good and valid of which events; user code by itself, as two lambdas may have one name."""
+    return (
+        first.meaning == second.meaning
+        and _code(first) == _code(second)
+        and first.slices == second.slices
+        and first.planned.to_json() == second.planned.to_json()
+        and first.group_values == second.group_values
+    )
+
+
+def _twins(first: SLO, second: SLO) -> Iterator[Finding]:
+    if first.period != second.period:
+        return
+    if first.target_ratio == second.target_ratio:
+        problem = f"it counts the same events as {first.name!r}, with the same target and window"
+        yield at(second)(WARNING, "duplicate", problem, "Leave one of them out")
+        return
+    looser, tighter = sorted((first, second), key=lambda slo: slo.target_ratio)
+    if tighter.sla_ratio is None:
+        problem = f"it counts the same events as {tighter.name!r} over the same window, with a looser target"
+        remedy = f"If it is an agreement, write sla: {format_target(looser.target_ratio)!r} there: one row, one alert"
+        yield at(looser)(NOTE, "overlap", problem, remedy)
+
+
+def _contradiction(answered: SLO, timed: SLO) -> Iterator[Finding]:
+    """A client that leaves after `cancel_after` was let down, and a later answer is still in time."""
+    cancel_after_ns, threshold_ns = answered.option("cancel_after"), timed.threshold_ns
+    if answered.threshold_ns is not None or cancel_after_ns is None or threshold_ns is None:
+        return
+    if threshold_ns > cancel_after_ns and (_holds(answered, timed) or _holds(timed, answered)):
+        after, limit = format_duration(cancel_after_ns), format_duration(threshold_ns)
+        problem = (
+            f"a client that leaves after {after} was let down, while to {timed.name!r} an answer within {limit} is "
+            "still in time"
+        )
+        path = ("cancel_after",) if answered.cancel_after is not None else ()
+        remedy = f"Make cancel_after {limit} or more"
+        yield at(answered, *path)(WARNING, "reversed", problem, remedy)
+
+
+def _holds(outer: SLO, inner: SLO) -> bool:
+    """Whether every event that `inner` is about is certainly one of `outer`'s."""
+    wide, narrow = outer.as_definition.match or {}, inner.as_definition.match or {}
+    if outer.kind != inner.kind or _where(outer) not in (None, _where(inner)):
+        return False
+    if wide["route"] is not None and (
+        narrow["route"] is None or not all(within(route, wide["route"]) for route in narrow["route"])
+    ):
+        return False
+    if wide["method"] is not None and not set(narrow["method"] or ()) <= set(wide["method"]):
+        return False
+    if wide["method"] is not None and narrow["method"] is None:
+        return False
+    return wide["host"] is None or wide["host"] == narrow["host"]
+
+
+def _where(slo: SLO) -> Any:
+    return (slo.match or {}).get("where")
+
+
+def _code(slo: SLO) -> tuple[Any, ...]:
+    excluding = tuple(rule.when for rule in slo.validity.exclusions)
+    return (_where(slo), slo.good, slo.valid, *excluding)

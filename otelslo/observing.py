@@ -1,0 +1,111 @@
+"""Observations of limits: what the app tells goes to the database, where the leader and every reader judge it.
+
+For cold paths: a training job, a nightly check, a scheduled task. It needs no running engine, so a job of its own may
+tell what the service's workers alert on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from otelslo.clock import Clock
+from otelslo.errors import BadValue, StateError, nearest, shown
+from otelslo.exporters.sqlite import Store
+from otelslo.exporters.sqlite_limits import Limits
+from otelslo.limit import Limit
+from otelslo.limits import LimitStatus, assess, observed, parse_observation
+from otelslo.ring import state
+
+Told = float | Decimal | Fraction | str | timedelta
+Moment = datetime | float | Decimal
+
+
+class _Runner(Protocol):
+    @property
+    def store(self) -> Store: ...
+
+
+class _Engine(Protocol):
+    """What is needed of an engine."""
+
+    clock: Clock
+    limits: tuple[Limit, ...]
+    state_dir: Path
+    runner: _Runner
+
+    @property
+    def running(self) -> bool: ...
+    def fault(self, reason: str, detail: str) -> None: ...
+
+
+class Observing:
+    """Observations of the limits of one engine."""
+
+    def __init__(self, engine: _Engine) -> None:
+        self._engine = engine
+
+    def tell(self, name: str, value: object = None, since: object = None) -> None:
+        """Write down what was observed just now, in one short transaction.
+
+        Nothing of ours is raised: that there is no limit of this name, or no writing, is counted as a fault.
+
+        Args:
+            value: a number for a limit that is one (a float is read as it is printed); for a duration a timedelta or a
+                text such as "12d".
+            since: instead of a duration: a datetime with a time zone, or Unix time in seconds. The value is the time
+                since then, and grows by itself.
+
+        Raises:
+            TypeError: both or neither are given.
+            BadValue: what is given cannot be compared with this limit.
+        """
+        if (value is None) == (since is None):
+            raise TypeError(f"observe({shown(name)}): give either a value or since=")
+        limit = self._named(name)
+        if limit is None:
+            return
+        try:
+            seen = parse_observation(limit, value, since, self._engine.clock.wall_ns())
+        except BadValue as refused:
+            raise BadValue(f"limit {name!r}: {refused.problem}", refused.remedy) from None
+        try:
+            with self._limits(seen.at_wall_ns) as limits:
+                limits.observe(limit.name, partial(observed, limit, now=seen), seen.at_wall_ns)
+        except Exception as e:
+            self._engine.fault("internal", f"limit {name!r} was not written: {type(e).__name__}: {e}")
+
+    def statuses(self) -> list[LimitStatus]:
+        """How the limits stand now; without data where the database cannot be read."""
+        engine = self._engine
+        try:
+            with self._limits(engine.clock.wall_ns()) as limits:
+                seen = limits.observations()
+        except StateError:
+            seen = {}
+        now_wall_ns = engine.clock.wall_ns()
+        return [assess(limit, seen.get(limit.name), now_wall_ns) for limit in engine.limits]
+
+    def _named(self, name: str) -> Limit | None:
+        known = {limit.name: limit for limit in self._engine.limits}
+        if name not in known:
+            remedy = nearest(str(name), known) if known else "There are none"
+            self._engine.fault("user_code", f"observe: there is no limit {shown(name)}. {remedy}")
+        return known.get(name)
+
+    @contextlib.contextmanager
+    def _limits(self, wall_ns: int) -> Iterator[Limits]:
+        """Through the store that a running engine has open anyway."""
+        if self._engine.running:
+            yield self._engine.runner.store.limits
+            return
+        state.prepare(self._engine.state_dir)
+        with contextlib.closing(Store(self._engine.state_dir / state.DATABASE_FILE)) as store:
+            store.open(wall_ns)
+            yield store.limits
