@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from otelslo.asking import Asking
 from otelslo.committed import CommittedRows
 from otelslo.dispatch import Dispatch
 from otelslo.duty import DEFAULT_CHANNELS, Duty
@@ -21,6 +22,7 @@ from otelslo.errors import StateError
 from otelslo.evaluate import Book, Judged, judged
 from otelslo.exporters.sqlite import Fenced, Outdated, Store, StoreUnavailable
 from otelslo.kernels import layout as at
+from otelslo.limits import LimitStatus
 from otelslo.notes import Marked
 from otelslo.oncall import Turn
 from otelslo.postbook import PostBook
@@ -51,6 +53,7 @@ class Leader:
         self.dispatch = Dispatch(engine.exporters, engine.fault, self._may_send)
         self.duty: Duty | None = None
         self._book = Book()
+        self._asking = Asking(self._observe, engine.fault)
         self._lock: FileLock | None = None
         self._fencing: int | None = None
         self._collector: Collector | None = None
@@ -82,6 +85,7 @@ class Leader:
         """After a fork, in the child: the locks and threads are the parent's."""
         self._lock, self._fencing, self._collector, self.duty = None, None, None, None
         self.dispatch.forget()
+        self._asking = Asking(self._observe, self._engine.fault)
 
     def end(self) -> None:
         """Send what is due if there is time, and step down."""
@@ -166,6 +170,13 @@ class Leader:
         if moved is not None:
             self._tell("clock", f"the wall clock was stepped by {moved / 1e9:+.3f} s; no event or window moves with it")
         self._commit(now, last)
+        if not last:
+            self._asking.tend(engine.limits, now)
+
+    def _observe(self, limit: str, value: object, since: object) -> None:
+        """An answer that comes too late is the next leader's to ask for."""
+        if self.leading:
+            self._engine.observing.tell(limit, value, since)
 
     def _commit(self, now_ns: int, last: bool) -> None:
         if self._fencing is None or self._collector is None:
@@ -173,9 +184,9 @@ class Leader:
         engine = self._engine
         snapshot = self._collector.collect(now_ns, engine.definitions_json)
         closing = last or snapshot.closes or self.store.needs_full
-        duty = self.duty if self.duty is not None and self.duty.due(now_ns) else None
+        duty = self.duty if self.duty is not None and (last or self.duty.due(now_ns)) else None
         judged = self._judged(snapshot, duty) if closing or duty or self._is_due() else None
-        turn = duty.decide(judged, snapshot) if duty and judged is not None else None
+        turn = duty.decide(judged, snapshot, engine.limits) if duty and judged is not None else None
         report = self._report(snapshot, judged, turn) if judged is not None else None
         decided = json.dumps([status.to_json() for status in report.statuses]) if report and closing else None
         told = turn.told if turn is not None else None
@@ -214,12 +225,12 @@ class Leader:
 
     def _report(self, snapshot: Snapshot, found: list[Judged], turn: Turn | None = None) -> Report:
         """What the exporters get."""
-        statuses = [one.status for one in found]
+        engine, statuses, limits = self._engine, [one.status for one in found], list[LimitStatus]()
         if self.duty is not None:
             statuses = self.duty.with_alerts(statuses, turn)
-        engine = self._engine
-        decided = self.duty is not None
-        return Report(snapshot, tuple(statuses), tuple(engine.definitions), engine.in_flight(), decided)
+            limits = self.duty.limits(engine.limits, snapshot.wall_ns, turn)
+        decided, in_flight = self.duty is not None, engine.in_flight()
+        return Report(snapshot, tuple(statuses), tuple(engine.definitions), in_flight, decided, tuple(limits))
 
     def lead_alone(self) -> None:
         """A ring in this process's memory is never committed: it ends with the process, and nothing goes back."""

@@ -11,7 +11,6 @@ from rich.text import Text
 from otelslo.cli import causes, standing, tables
 from otelslo.cli.demo_ledger import ANSWERED, CRASHED, Account
 from otelslo.cli.demo_run import Run
-from otelslo.cli.tables import PAGE_BURN, TICKET_BURN
 
 _MEANING = {"2xx": "good", "4xx": "excluded: the client's own errors", "5xx": "bad: 5xx and exceptions"}
 
@@ -22,7 +21,10 @@ def as_json(run: Run) -> dict[str, Any]:
     return {
         "ledger": run.account.to_json(),
         "peak_burn_5m": {slo: float(peak.burn) for slo, peak in run.peaks.items()},
-        "page_due_after_s": {slo: peak.paged_after_s for slo, peak in run.peaks.items()},
+        "alerts": {
+            slo: {name: {"severity": severity, "after_s": after_s} for name, (severity, after_s) in peak.alerts.items()}
+            for slo, peak in run.peaks.items()
+        },
         "status": [status.to_json() for status in run.statuses],
         "seconds": run.elapsed_s,
         "state_dir": str(run.state_dir),
@@ -42,8 +44,7 @@ def draw(out: Console, run: Run) -> None:
     causes.burned(out, run.statuses, run.view.bad_reasons(), run.view.causes(), run.view.now_wall_ns)
     out.print()
     g = tables.glyphs(out)
-    limits = f"page at {float(PAGE_BURN):g}{g.times} burn over 5m and 1h, ticket at {float(TICKET_BURN):g}{g.times}"
-    out.print(causes.heading("When to be alerted", limits))
+    out.print(causes.heading("Who was told", "decided every 10 s, by the budget of a whole window"))
     out.print(_alerts(run, g))
     out.print()
     out.print(causes.heading("Budgets left"))
@@ -99,10 +100,11 @@ def _alerts(run: Run, g: tables.Glyphs) -> Table:
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
     for slo, peak in run.peaks.items():
-        if peak.paged_after_s is not None:
-            word = Text(f"page due {peak.paged_after_s:.1f} s into the incident", style="bold red")
-        elif peak.burn >= TICKET_BURN:
-            word = Text("a ticket, no page", style="yellow")
+        pages = {name: after_s for name, (severity, after_s) in peak.alerts.items() if severity == "page"}
+        if pages:
+            word = Text(f"paged {min(pages.values()):.1f} s into the incident ({', '.join(pages)})", style="bold red")
+        elif peak.alerts:
+            word = Text(f"a ticket, no page ({', '.join(peak.alerts)})", style="yellow")
         else:
             word = Text("nobody needs to wake up", style="dim")
         table.add_row(Text(f"  {slo}", style="bold"), Text.assemble("peak ", tables.burn(peak.burn, g)), word)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from threading import Event
@@ -15,7 +15,6 @@ from otelslo.cli.demo_app import CHECKOUT, EVERYTHING, SEARCH
 from otelslo.cli.demo_ledger import Account, tally
 from otelslo.cli.demo_processes import DemoFailed, Load, Servers
 from otelslo.cli.state import View
-from otelslo.cli.tables import PAGE_BURN
 from otelslo.status import Status
 from otelslo.window import SECOND_NS
 
@@ -59,10 +58,11 @@ class Watcher(Protocol):
 
 @dataclass
 class Peak:
-    """The highest 5-minute burn rate of one objective, and when a page became due (seconds into the incident)."""
+    """The highest 5-minute burn rate of one objective, and its alerts: severity, and when it fired, in seconds into the
+    incident, by the alert's name."""
 
     burn: Fraction = Fraction(0)
-    paged_after_s: float | None = None
+    alerts: dict[str, tuple[str, float]] = field(default_factory=dict)
 
 
 class Run:
@@ -167,10 +167,11 @@ class Run:
         self.statuses = self.view.statuses()
         for status in self.statuses:
             peak = self.peaks.setdefault(status.slo, Peak())
-            rates = [status.burn.get(name) or Fraction(0) for name in ("5m", "1h")]
-            peak.burn = max(peak.burn, rates[0])
-            if min(rates) >= PAGE_BURN and peak.paged_after_s is None and self._incident_at:
-                peak.paged_after_s = time.monotonic() - self._incident_at
+            peak.burn = max(peak.burn, status.burn.get("5m") or Fraction(0))
+            for alert in status.alerts:
+                if alert["state"] == "firing" and self._incident_at:
+                    fired = (alert["severity"], max(0.0, time.monotonic() - self._incident_at))
+                    peak.alerts.setdefault(alert["name"], fired)
 
     def _settled(self) -> bool:
         """Nothing is in flight, the killed worker's requests are booked, and all of it is committed."""
