@@ -10,7 +10,21 @@ import traceback
 from collections.abc import Callable
 from types import ModuleType
 
-from . import alerting_table, core, export, leader, middleware, record, report, scaling, server, serving, startup, track, wsgi
+from . import (
+    alerting_table,
+    core,
+    export,
+    leader,
+    middleware,
+    record,
+    report,
+    scaling,
+    server,
+    serving,
+    startup,
+    track,
+    wsgi,
+)
 from .harness import FULL, QUICK, Plan, Unavailable
 from .results import Results
 
@@ -26,7 +40,8 @@ ON_REQUEST = {"alerts"}  # minutes of simulation that measure nothing of this ma
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line; leaves by SystemExit(2) on a name that nobody measures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"groups ({', '.join(GROUPS)}) or single ratios and figures")
+    names_help = f"groups ({', '.join(GROUPS)}) or single ratios and figures; {', '.join(ON_REQUEST)} only if named"
+    parser.add_argument("names", nargs="*", help=names_help)
     parser.add_argument("--json", action="store_true", help="print an object instead of tables")
     parser.add_argument("--quick", action="store_true", help="under a minute in all: a smoke test, too short to quote")
     options = parser.parse_args(arguments)
@@ -41,7 +56,9 @@ def measure(names: list[str], plan: Plan) -> Results:
     """Run the groups that the names ask for (all without names); keeps only what was asked for."""
     results = Results()
     for group, module in GROUPS.items():
-        wanted = [name for name in module.NAMES if group in names or name in names or not (names or group in ON_REQUEST)]
+        wanted = [
+            name for name in module.NAMES if group in names or name in names or not (names or group in ON_REQUEST)
+        ]
         if not wanted:
             continue
         print(f"measuring {group} ...", file=sys.stderr, flush=True)

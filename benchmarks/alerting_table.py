@@ -227,6 +227,8 @@ def run(plan: Plan, results: Results) -> None:
                 pages = false_pages(per_s, tries, burn, plan.months, (SEED, 1, rate, tries, number))
                 rows["alert_false_pages"].append(case | {"burn": float(burn)} | pages)
     told = "page: the first page; any: the first page or ticket. '-': later than 3 d, or never"
-    results.table("alert_detection", rows["alert_detection"], f"guard off and on; {plan.incidents} incidents a row; {told}")
+    results.table(
+        "alert_detection", rows["alert_detection"], f"guard off and on; {plan.incidents} incidents a row; {told}"
+    )
     note = f"pages a month (each tier that fires is one); {plan.months} months a row, the same traffic off and on"
     results.table("alert_false_pages", rows["alert_false_pages"], note)

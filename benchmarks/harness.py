@@ -39,7 +39,7 @@ class Plan:
     incidents: int
 
 
-FULL = Plan(rounds=41, slice_ns=20_000_000, process_runs=5, leader_s=20, wrk_pairs=9, wrk_s=4, months=100, incidents=200)
+FULL = Plan(rounds=41, slice_ns=20_000_000, process_runs=5, leader_s=20, wrk_pairs=9, wrk_s=4, months=50, incidents=50)
 QUICK = Plan(rounds=9, slice_ns=4_000_000, process_runs=1, leader_s=4, wrk_pairs=5, wrk_s=1, months=2, incidents=5)
 
 

@@ -20,10 +20,11 @@ from otelslo._version import VERSION as __version__
 from otelslo.clock import ManualClock
 from otelslo.counts import Counts
 from otelslo.decorators import track
-from otelslo.default import budget_allows
+from otelslo.default import budget_allows, observe
 from otelslo.engine import Engine
 from otelslo.errors import CapacityError, DefinitionError, OtelsloError, StateError
 from otelslo.event import Event
+from otelslo.limit import Limit
 from otelslo.slo import SLO
 from otelslo.status import Status
 from otelslo.words import current
@@ -35,6 +36,7 @@ __all__ = [
     "DefinitionError",
     "Engine",
     "Event",
+    "Limit",
     "ManualClock",
     "OtelsloError",
     "StateError",
@@ -42,5 +44,6 @@ __all__ = [
     "__version__",
     "budget_allows",
     "current",
+    "observe",
     "track",
 ]

@@ -13,6 +13,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+from otelslo.binomial import fewest
 from otelslo.errors import DefinitionError, Place, nearest, shown
 from otelslo.window import DAY_NS, HOUR_NS, MINUTE_NS, format_target, parse_duration, parse_positive_duration
 from otelslo.window import format_duration as text_of
@@ -159,7 +160,7 @@ def default_tiers(
     """The default tiers that make sense for an objective: long window < window, factor >= 1/2, and it can fire.
 
     `tickets_only` leaves the pages out. With `slice_ns`, for what is judged slice by slice, windows are whole slices,
-    at least two, rounded up.
+    at least two, rounded up, and so many that a long window of bad ones alone is no chance.
     """
     tiers = (share.tier(window_ns) for share in _bases(tickets_only, slice_ns))
     return tuple(
@@ -168,7 +169,13 @@ def default_tiers(
         if tier.short_ns < tier.long_ns < window_ns
         and tier.factor >= _SLOWEST_DEFAULT
         and can_fire(tier.factor, target)
+        and (slice_ns is None or _has_slices(tier, target, slice_ns))
     )
+
+
+def _has_slices(tier: Tier, target: Fraction, slice_ns: int) -> bool:
+    slices = tier.long_ns // slice_ns
+    return fewest(slices, tier.factor * (1 - target), CONFIDENCE) <= slices
 
 
 def _bases(tickets_only: bool, slice_ns: int | None) -> list[_Share]:

@@ -11,8 +11,11 @@ from otelslo.definition import Definition
 from otelslo.evaluate import Judged
 from otelslo.explain import explain, explain_text
 from otelslo.explanation import Explanation
+from otelslo.limit import Limit
+from otelslo.limits import LimitStatus
 from otelslo.notice import Notice
 from otelslo.snapshot import SavedLoss
+from otelslo.status import iso
 from otelslo.window import HOUR_NS, readable_duration
 
 
@@ -56,6 +59,29 @@ def announce(one: Judged, transition: Transition, losses: Sequence[SavedLoss]) -
     )
 
 
+def announce_limit(status: LimitStatus, transition: Transition) -> Notice:
+    """The notice of a transition of a limit's alert."""
+    limit, state = status.limit, transition.state
+    title = limit_headline(status, state)
+    known = f"by what was observed at {iso(status.at_wall_ns)}"
+    text = f"{status.text}\nIt is {status.state} since {iso(status.since_wall_ns)}, {known}."
+    return Notice(
+        key=transition.key,
+        event=transition.event,
+        slo=limit.name,
+        group=None,
+        alert=state.name,
+        severity=state.severity,
+        at_wall_ns=status.now_wall_ns,
+        since_wall_ns=state.fired_wall_ns or state.since_wall_ns,
+        title=title,
+        text=text,
+        labels=_labels(limit, None, state.name, state.severity),
+        annotations=_annotations(limit, title, text),
+        data=dict(state.data),
+    )
+
+
 def announce_removal(transition: Transition, now_wall_ns: int) -> Notice:
     """The end of an alert whose objective is defined no more."""
     state = transition.state
@@ -83,6 +109,13 @@ def headline(one: Judged, state: AlertState) -> str:
     """One line on an alert that has begun or ceased to fire."""
     event = "firing" if state.state == FIRING else "resolved"
     return f"{_name(one)}: {_headline(state.name, event, state.data)}"
+
+
+def limit_headline(status: LimitStatus, state: AlertState) -> str:
+    """One line on a limit whose alert has begun or ceased to fire."""
+    if state.state == FIRING:
+        return f"{status.name}: {status.value_text}, more than its limit of {status.limit_text}"
+    return f"{status.name}: {status.value_text}, within its limit of {status.limit_text} again"
 
 
 def _name(one: Judged) -> str:
@@ -127,13 +160,13 @@ def _rate(rate: float | None) -> str:
     return f"{rate:,.0f}" if rate >= 999.5 else f"{rate:.3g}"
 
 
-def _labels(definition: Definition, group: str | None, alert: str, severity: str) -> dict[str, str]:
+def _labels(definition: Definition | Limit, group: str | None, alert: str, severity: str) -> dict[str, str]:
     labels = dict(definition.about.labels) | {"slo": definition.name, "alert": alert, "severity": severity}
     labels |= {} if group is None else {"group": group}
     return labels | ({"owner": definition.about.owner} if definition.about.owner else {})
 
 
-def _annotations(definition: Definition, title: str, text: str) -> dict[str, str]:
+def _annotations(definition: Definition | Limit, title: str, text: str) -> dict[str, str]:
     about = definition.about
     optional = {"because": about.because, "runbook_url": about.runbook_url, "description": definition.description}
     return {"title": title, "text": text} | {key: value for key, value in optional.items() if value}

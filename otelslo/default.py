@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from otelslo.engine import Engine
+from otelslo.observing import Moment, Told
 from otelslo.serving import AtLeast
 from otelslo.switch import disabled
 
@@ -72,6 +73,30 @@ def budget_allows(slo: str, group: str | None = None, *, at_least: AtLeast = 0) 
     except Exception as e:
         log.error("budget_allows: %s: %s", type(e).__name__, e)
     return True
+
+
+def observe(limit: str, value: Told | None = None, *, since: Moment | None = None) -> None:
+    """Tell the value of a limit of the configuration, or since when its age grows; for cold paths, it writes to disk.
+
+    Starts nothing: a job without a service around it may call it. Does nothing where the kill switch is on, or where
+    the configuration is wrong, which is logged.
+
+    Args:
+        value: a number for a limit that is one; for a duration a timedelta or a text such as "12d".
+        since: instead of a duration: a datetime with a time zone, or Unix time in seconds.
+
+    Raises:
+        TypeError: both or neither are given.
+        BadValue: what is given cannot be compared with this limit.
+    """
+    if getattr(_busy, "here", False) or _is_off(None):
+        return
+    try:
+        own = engine()
+    except Exception as e:
+        log.error("observe: %s is not written: %s", limit, e)
+        return
+    own.observe(limit, value, since=since)
 
 
 def _start_aside() -> None:

@@ -19,6 +19,8 @@ from otelslo.courier import ChannelState, Courier
 from otelslo.errors import DefinitionError, StateError
 from otelslo.evaluate import Judged
 from otelslo.exporters.sqlite import Store
+from otelslo.limit import Limit
+from otelslo.limits import LimitStatus, assess
 from otelslo.notes import Marked
 from otelslo.notice import Notice
 from otelslo.oncall import OnCall, Turn, repeated, shown
@@ -62,6 +64,7 @@ class Duty:
         outbox = StoredOutbox(store.notes, fault, wall_ns)
         self._courier = Courier(made, outbox, fault, may_send, note=note, count=count, wall_ns=wall_ns)
         self._marked = self._read_marks()
+        self._observed = store.limits.observations()
         self._courier.wake()  # whoever led before may have left something
 
     def due(self, now_ns: int) -> bool:
@@ -74,13 +77,21 @@ class Duty:
         return self._marked
 
     def refresh(self) -> None:
-        """Read anew what people have marked; what was read last stays where that fails."""
+        """Read anew what people have marked, and what was observed of limits; what was read last stays where that
+        fails."""
         try:
             self._marked = self._read_marks()
+            self._observed = self._store.limits.observations()
         except StateError:
             return
 
-    def decide(self, judged: Iterable[Judged], snapshot: Snapshot) -> Turn:
+    def limits(self, limits: Iterable[Limit], now_wall_ns: int, turn: Turn | None = None) -> list[LimitStatus]:
+        """How these limits stand by what was observed until the last turn, with their alerts as of this turn."""
+        alerts = shown(turn.states if turn is not None else self._oncall.states)
+        found = [assess(limit, self._observed.get(limit.name), now_wall_ns) for limit in limits]
+        return [replace(one, alerts=tuple(alerts.get((one.name, None), ()))) for one in found]
+
+    def decide(self, judged: Iterable[Judged], snapshot: Snapshot, limits: Iterable[Limit] = ()) -> Turn:
         """What follows from this snapshot for all alerts; to be committed with it."""
 
         def losses(one: Judged, length_ns: int) -> list[SavedLoss]:
@@ -94,6 +105,7 @@ class Duty:
             snapshot.wall_ns,
             lambda one, length_ns: repeated(loss.loss for loss in losses(one, length_ns)),
             tell,
+            self.limits(limits, snapshot.wall_ns),
         )
 
     def committed(self, turn: Turn, now_ns: int) -> None:

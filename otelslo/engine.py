@@ -117,8 +117,8 @@ class Engine:
     def _set(self, slos: tuple[SLO, ...], limits: tuple[Limit, ...]) -> None:
         self.slos, self.limits = slos, limits
         self.definitions: list[Definition] = [slo.as_definition for slo in slos]
-        told = {key: [one.definition() for one in promised] for key, promised in (("slos", slos), ("limits", limits))}
-        told |= {"channels": list(self.channels) or ["log"]}
+        written = {"slos": [slo.definition() for slo in slos], "limits": [limit.definition() for limit in limits]}
+        told = written | {"channels": list(self.channels) or ["log"]}
         self.definitions_json = json.dumps(told, sort_keys=True)
 
     # ── life ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,6 +14,7 @@ from otelslo.alerts import BUDGET_EXHAUSTED, EXCLUSION_SHARE, NO_DATA, TICKET, A
 from otelslo.attributes import ALERT, OUTCOME, SEVERITY, WINDOW
 from otelslo.budget import Budget
 from otelslo.definition import Definition
+from otelslo.limits import LimitStatus
 from otelslo.status import Status, ratio_number
 
 Point = tuple[float, dict[str, str]]  # value, attributes beside the objective's own
@@ -116,6 +117,34 @@ GAUGES = (
         "{slice}",
         "Closed slices of the objective's window without a valid event, whatever they count as.",
         _empty_slices,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitGauge:
+    """One metric of limits; durations are in seconds. `value_of` is None where there is nothing to tell."""
+
+    name: str
+    description: str
+    value_of: Callable[[LimitStatus], float | None]
+
+
+LIMIT_GAUGES = (
+    LimitGauge(
+        "slo.limit.value",
+        "What was last observed of a limit, an age until now; durations in seconds.",
+        lambda status: status.to_json()["value"],
+    ),
+    LimitGauge(
+        "slo.limit.threshold",
+        "What the value of a limit must never exceed; durations in seconds.",
+        lambda status: status.to_json()["limit"],
+    ),
+    LimitGauge(
+        "slo.limit.breached",
+        "1 while a limit is exceeded, else 0; absent while nothing is known.",
+        lambda status: None if status.met is None else float(not status.met),
     ),
 )
 

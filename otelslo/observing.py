@@ -7,6 +7,7 @@ tell what the service's workers alert on.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -19,9 +20,12 @@ from otelslo.clock import Clock
 from otelslo.errors import BadValue, StateError, nearest, shown
 from otelslo.exporters.sqlite import Store
 from otelslo.exporters.sqlite_limits import Limits
+from otelslo.exporters.sqlite_reader import Reader
 from otelslo.limit import Limit
 from otelslo.limits import LimitStatus, assess, observed, parse_observation
 from otelslo.ring import state
+
+log = logging.getLogger("otelslo")
 
 Told = float | Decimal | Fraction | str | timedelta
 Moment = datetime | float | Decimal
@@ -38,8 +42,9 @@ class _Engine(Protocol):
     clock: Clock
     limits: tuple[Limit, ...]
     state_dir: Path
-    runner: _Runner
 
+    @property
+    def runner(self) -> _Runner: ...
     @property
     def running(self) -> bool: ...
     def fault(self, reason: str, detail: str) -> None: ...
@@ -50,11 +55,13 @@ class Observing:
 
     def __init__(self, engine: _Engine) -> None:
         self._engine = engine
+        self._said: set[str] = set()
 
     def tell(self, name: str, value: object = None, since: object = None) -> None:
         """Write down what was observed just now, in one short transaction.
 
-        Nothing of ours is raised: that there is no limit of this name, or no writing, is counted as a fault.
+        Nothing of ours is raised: that it could not be written is counted as a fault. A name that is no limit's is
+        logged once.
 
         Args:
             value: a number for a limit that is one (a float is read as it is printed); for a duration a timedelta or a
@@ -85,8 +92,7 @@ class Observing:
         """How the limits stand now; without data where the database cannot be read."""
         engine = self._engine
         try:
-            with self._limits(engine.clock.wall_ns()) as limits:
-                seen = limits.observations()
+            seen = Reader(engine.state_dir / state.DATABASE_FILE).limits.observations()
         except StateError:
             seen = {}
         now_wall_ns = engine.clock.wall_ns()
@@ -95,9 +101,12 @@ class Observing:
     def _named(self, name: str) -> Limit | None:
         known = {limit.name: limit for limit in self._engine.limits}
         if name not in known:
-            remedy = nearest(str(name), known) if known else "There are none"
-            self._engine.fault("user_code", f"observe: there is no limit {shown(name)}. {remedy}")
-        return known.get(name)
+            if name not in self._said:
+                self._said.add(name)
+                remedy = nearest(str(name), known) if known else "There are none"
+                log.warning("observe: no limit is named %s. %s", shown(name), remedy)
+            return None
+        return known[name]
 
     @contextlib.contextmanager
     def _limits(self, wall_ns: int) -> Iterator[Limits]:

@@ -11,14 +11,15 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from otelslo.alerting import FIRING, AlertState, StateKey, Transition, by_objective, findings, firing_names, step
 from otelslo.alerts import PAGE
-from otelslo.announcement import announce_removal, headline
-from otelslo.definition import Definition
+from otelslo.announcement import announce_limit, announce_removal, headline, limit_headline
 from otelslo.errors import StateError
 from otelslo.evaluate import Judged
 from otelslo.exporters.sqlite_notes import AlertKey, Told
+from otelslo.limits import LimitStatus, finding
 from otelslo.notes import Alerts
 from otelslo.notice import Notice
 from otelslo.snapshot import Loss
@@ -64,35 +65,47 @@ class OnCall:
         """Whether it is time for a turn (ring time): they come at most every 10 s."""
         return self._next_ns is None or now_ns >= self._next_ns
 
-    def decide(self, judged: Iterable[Judged], now_wall_ns: int, repeats: Repeats, tell: Tell) -> Turn:
+    def decide(
+        self,
+        judged: Iterable[Judged],
+        now_wall_ns: int,
+        repeats: Repeats,
+        tell: Tell,
+        limits: Iterable[LimitStatus] = (),
+    ) -> Turn:
         """The next turn; nothing is remembered until it is `committed`."""
-        states: dict[Of, Mapping[StateKey, AlertState]] = {}
-        changes: dict[AlertKey, Mapping[str, object] | None] = {}
-        parcels: list[tuple[str, str, str]] = []
-        journal: list[str] = []
-        seen = {(one.definition.name, one.status.group): one for one in judged}
-        for of, one in seen.items():
+        draft = _Draft()
+        for one in {(one.definition.name, one.status.group): one for one in judged}.values():
             time.sleep(0)  # for the app's threads, as in the leader
+            of = (one.definition.name, one.status.group)
             before = self._states.get(of, {})
             after, transitions = _stepped(one, before, now_wall_ns, repeats)
-            states[of] = {state.key: state for state in after}
-            changes |= _changes(before, states[of])
-            journal += [headline(one, state) for state in after if _turned(state, before.get(state.key))]
+            draft.enter(of, before, after, partial(headline, one))
             for transition in transitions:
-                notice = tell(one, transition)
-                payload = json.dumps(notice.to_json())
-                parcels += [(notice.key, channel, payload) for channel in self._channels_of(one.definition)]
-        known = {one.definition.name for one in seen.values()}
-        for of in self._states.keys() - seen.keys():
+                draft.post(tell(one, transition), self._told(one.definition.notify))
+        for status in limits:
+            of = (status.name, None)
+            before = self._states.get(of, {})
+            after, transitions = step(before, *of, [finding(status)], (), now_wall_ns)
+            draft.enter(of, before, after, partial(limit_headline, status))
+            for transition in transitions:
+                draft.post(announce_limit(status, transition), self._told(status.limit.notify))
+        self._keep_unseen(draft, now_wall_ns)
+        return draft.turn()
+
+    def _keep_unseen(self, draft: _Draft, now_wall_ns: int) -> None:
+        known = {slo for slo, _ in draft.states}
+        for of in self._states.keys() - draft.states.keys():
+            before = self._states[of]
             if of[0] in known:  # a group that is not seen just now
-                states[of] = self._states[of]
-            else:  # the objective is gone, and its alerts with it: whoever was told of one is told its end
-                changes |= dict.fromkeys(self._states[of])
-                for transition in step(self._states[of], *of, (), (), now_wall_ns)[1]:
-                    notice = announce_removal(transition, now_wall_ns)
-                    journal.append(notice.title)
-                    parcels += [(notice.key, name, json.dumps(notice.to_json())) for name in self._channels]
-        return Turn(states, Told(changes, tuple(parcels), tuple(journal)))
+                draft.states[of] = before
+                continue
+            # The objective is gone, and its alerts with it: whoever was told of one is told its end.
+            draft.changes |= dict.fromkeys(before)
+            for transition in step(before, *of, (), (), now_wall_ns)[1]:
+                notice = announce_removal(transition, now_wall_ns)
+                draft.journal.append(notice.title)
+                draft.post(notice, self._channels)
 
     def committed(self, turn: Turn, now_ns: int) -> None:
         """Go on from this turn, decided at `now_ns` (ring time)."""
@@ -104,10 +117,37 @@ class OnCall:
         """As of the last turn that was committed."""
         return self._states
 
-    def _channels_of(self, definition: Definition) -> tuple[str, ...]:
-        if definition.notify is None:
-            return self._channels
-        return tuple(name for name in definition.notify if name in self._channels)
+    def _told(self, notify: Sequence[str] | None) -> tuple[str, ...]:
+        """Those of an objective's channels that there are, by default all."""
+        return self._channels if notify is None else tuple(name for name in notify if name in self._channels)
+
+
+class _Draft:
+    """A turn in the making."""
+
+    def __init__(self) -> None:
+        self.states: dict[Of, Mapping[StateKey, AlertState]] = {}
+        self.changes: dict[AlertKey, Mapping[str, object] | None] = {}
+        self.journal: list[str] = []
+        self._parcels: list[tuple[str, str, str]] = []
+
+    def enter(
+        self,
+        of: Of,
+        before: Mapping[StateKey, AlertState],
+        after: Iterable[AlertState],
+        headline_of: Callable[[AlertState], str],
+    ) -> None:
+        found = self.states[of] = {state.key: state for state in after}
+        self.changes |= _changes(before, found)
+        self.journal += [headline_of(state) for state in found.values() if _turned(state, before.get(state.key))]
+
+    def post(self, notice: Notice, channels: Iterable[str]) -> None:
+        payload = json.dumps(notice.to_json())
+        self._parcels += [(notice.key, channel, payload) for channel in channels]
+
+    def turn(self) -> Turn:
+        return Turn(self.states, Told(self.changes, tuple(self._parcels), tuple(self.journal)))
 
 
 def _stepped(

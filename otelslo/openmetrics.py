@@ -27,7 +27,7 @@ from otelslo.definition import CELLS, FIRST_EXCLUDED, Definition
 from otelslo.engine import Engine
 from otelslo.errors import StateError
 from otelslo.exposition import OPENMETRICS, PROMETHEUS, Page, label_text, seconds, wants_openmetrics
-from otelslo.gauges import gauges
+from otelslo.gauges import LIMIT_GAUGES, gauges
 from otelslo.kernels.bounds import SUM, SUM_SHIFT, UPPER_NS, USED_WORDS, ZERO
 from otelslo.rowkey import NOTICES, SELF, RowKey
 from otelslo.status import Status
@@ -82,6 +82,7 @@ class _Rendering:
         page = Page(openmetrics)
         self._events(page, totals)
         _gauges(page, totals)
+        _limits(page, totals)
         _durations(page, totals)
         _ourselves(page, totals)
         return page.encoded()
@@ -155,6 +156,15 @@ def _gauges(page: Page, totals: Totals) -> None:
         for status, definition, group in told:
             for value, more in gauge.points(status, definition):
                 page.gauge(label_text({NAME: status.slo} | more, group), value)
+
+
+def _limits(page: Page, totals: Totals) -> None:
+    for gauge in LIMIT_GAUGES if totals.limits else ():
+        page.family(gauge.name.replace(".", "_"), "gauge", gauge.description)
+        for status in totals.limits:
+            value = gauge.value_of(status)
+            if value is not None:
+                page.gauge(label_text({NAME: status.name}), float(value))
 
 
 def _group_of(status: Status, definition: Definition) -> dict[str, str]:

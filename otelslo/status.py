@@ -271,7 +271,14 @@ def _projected(status: Status) -> Budget | None:
     return budget_of(valid, status.counts.bad, status.target, status.window_ns)
 
 
-def healthy(statuses: Iterable[Status]) -> int:
+class Verdict(Protocol):
+    """Of an SLO or a limit."""
+
+    @property
+    def met(self) -> bool | None: ...
+
+
+def healthy(statuses: Iterable[Verdict]) -> int:
     """The exit code of many: 1 if any target is missed, 0 if the ones with data are met, 3 if none has data."""
     verdicts = [status.met for status in statuses]
     if False in verdicts:

@@ -19,6 +19,7 @@ from otelslo.engine import Engine
 from otelslo.errors import OtelsloError, StateError
 from otelslo.evaluate import Book, Rows, statuses
 from otelslo.exporters.sqlite_reader import Reader as History
+from otelslo.limits import LimitStatus
 from otelslo.marks import Marks
 from otelslo.notes import Marked
 from otelslo.ring import state
@@ -54,6 +55,7 @@ class Totals:
     losses: tuple[SavedLoss, ...]
     in_flight: int
     alerts_decided: bool = True
+    limits: tuple[LimitStatus, ...] = ()
 
 
 class HostTotals:
@@ -128,6 +130,7 @@ class HostTotals:
             losses=() if saved is None or history is None else _losses(history),
             in_flight=reader.in_flight(),
             alerts_decided=self._marks is not None and self._marks.known,
+            limits=tuple(engine.observing.statuses()) if engine.limits else (),
         )
 
     def _marked(self, engine: Engine, history: History | None, definitions: Iterable[Definition]) -> Marked:

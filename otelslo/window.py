@@ -192,6 +192,12 @@ def readable_duration(duration_ns: int) -> str:
     return "0 s"
 
 
+def format_limit(threshold_ns: int) -> str:
+    """A threshold for people: "at or under 200ms", and "under 200ms" where the limit itself is too long."""
+    strict = (threshold_ns + 1) % MICROSECOND_NS == 0
+    return f"under {format_duration(threshold_ns + 1)}" if strict else f"at or under {format_duration(threshold_ns)}"
+
+
 def format_target(target: Fraction) -> str:
     """The exact text of a target: "99.9%", or "1/3" where no decimal is exact."""
     decimals = _exact_decimals(target * 100)

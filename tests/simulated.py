@@ -5,7 +5,7 @@ Counts, slots, decisions and texts are the engine's own; only the commit is left
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
 import numpy as np
@@ -16,7 +16,7 @@ from otelslo.announcement import announce, span_ns
 from otelslo.committed import CommittedRows
 from otelslo.evaluate import Judged, judged
 from otelslo.notice import Notice
-from otelslo.oncall import OnCall, repeated, restored, shown
+from otelslo.oncall import OnCall, repeated, shown
 from otelslo.ring.collect import Collector
 from otelslo.ring.geometry import Geometry
 from otelslo.snapshot import SavedLoss
@@ -91,10 +91,9 @@ class Simulation:
                 self.fired.setdefault(state.name, self.now_ns)
         return statuses
 
-    def alerts(self) -> dict[str, str]:
-        """The state of each alert by its name."""
-        states = restored({key: state.to_json() for of in self._oncall.states.values() for key, state in of.items()})
-        return {str(one["name"]): str(one["state"]) for alerts in shown(states).values() for one in alerts}
+    def alerts(self) -> dict[str, Mapping[str, object]]:
+        """Every alert that fires or has lately fired, by its name, as a status shows it."""
+        return {str(one["name"]): one for alerts in shown(self._oncall.states).values() for one in alerts}
 
     def _within(self, one: Judged, length_ns: int) -> list[SavedLoss]:
         return [loss for loss in self._losses if loss.loss.at_ns >= one.now_ns - length_ns]

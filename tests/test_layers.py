@@ -37,7 +37,7 @@ ENGINE = (
     | DECIDERS
     | RING
     | {"latencies", "evaluate", "tally", "names", "objective", "plans", "config"}
-    | {"calls", "faults", "judging", "marks", "policy", "serving"}
+    | {"calls", "faults", "judging", "limit", "limits", "marks", "observing", "policy", "serving"}
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clock": set(),
     "window": {"errors"},
     "period": {"errors", "window"},
-    "alerts": {"errors", "window"},
+    "alerts": {"binomial", "errors", "window"},
     "event": set(),
     "snapshot": set(),
     "rowkey": set(),
@@ -83,7 +83,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "names": RING,
     "plans": VALUES | {"kernels"},
     "objective": DEFINITIONS | RING | {"plans"},
-    "config": DEFINITIONS | {"channels", "policy", "document", "exporters", "openslo"},
+    "limit": VALUES | {"about", "keys", "match"},
+    "limits": (DECIDERS - {"clock"}) | {"alerting", "limit"},
+    "observing": VALUES | {"exporters", "limit", "limits", "ring"},
+    "asking": {"limit"},
+    "config": DEFINITIONS | {"limit"} | {"channels", "policy", "document", "exporters", "openslo"},
     "document": {"errors"},
     "lint": DEFINITIONS | {"alerting", "binomial", "policy", "routes"},
     "openslo": DEFINITIONS | {"document", "openslo"},
@@ -95,17 +99,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "channels": VALUES | {"channels", "endpoint", "http_call", "notice", "secret"},
     "courier": {"channels", "errors", "notice"},
     "outbox": {"courier", "errors", "notice"},
-    "announcement": DECIDERS | {"alerting", "evaluate", "explain", "explanation", "notice"},
-    "oncall": DECIDERS | {"alerting", "announcement", "evaluate", "exporters", "notice"},
+    "announcement": DECIDERS | {"alerting", "evaluate", "explain", "explanation", "limit", "limits", "notice"},
+    "oncall": DECIDERS | {"alerting", "announcement", "evaluate", "exporters", "limits", "notice"},
     "duty": DECIDERS
+    | {"limit", "limits"}
     | {"alerting", "announcement", "channels", "courier", "evaluate", "exporters", "notice", "oncall", "outbox"},
     "exporters": VALUES
-    | {"notes", "revisions"}
+    | {"limits", "notes", "revisions"}
     | {"attributes", "endpoint", "exporters", "gauges", "http_call", "kernels", "report", "status"},
     "attributes": VALUES,
-    "gauges": DECIDERS | {"attributes"},
+    "gauges": DECIDERS | {"attributes", "limits"},
     "postbook": VALUES | {"kernels", "plans", "ring"},
-    "report": VALUES | {"status"},
+    "report": VALUES | {"limits", "status"},
     "committed": VALUES | {"ring"},
     "watch": set(),
     "delivery": {"exporters", "report"},
@@ -114,11 +119,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "calls": {"clock", "engine", "errors", "event", "exchange", "words"},
     "faults": RING | {"plans"},
     "batch": {"calls", "engine", "kernels"},
-    "leader": ENGINE | {"committed", "dispatch", "duty", "engine", "exporters", "oncall", "postbook", "report"},
+    "leader": ENGINE
+    | {"asking", "committed", "dispatch", "duty", "engine", "exporters", "oncall", "postbook", "report"},
     "runner": ENGINE | {"engine", "exporters", "leader", "watch"},
     "engine": ENGINE | {"batch", "exporters", "runner"},
     "switch": set(),
-    "default": {"engine", "serving", "switch"},
+    "default": {"engine", "observing", "serving", "switch"},
     "exposition": set(),
     "totals": ENGINE | {"committed", "engine", "exporters"},
     "openmetrics": ENGINE | {"attributes", "default", "engine", "exposition", "gauges", "totals"},
@@ -212,7 +218,7 @@ def test_import_loads_nothing_heavy(module: str) -> None:
 
 
 def test_deciders_know_no_clock_and_no_io() -> None:
-    for name in ("budget", "burn", "status", "binomial", "alerting", "policy", "explain"):
+    for name in ("budget", "burn", "status", "binomial", "alerting", "policy", "explain", "limits"):
         imported = {
             alias.name.split(".")[0]
             for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text()))

@@ -10,12 +10,15 @@ import pytest
 from drive import advance
 
 from otelslo import SLO, Engine, ManualClock, OtelsloError
+from otelslo.gauges import GAUGES, planned
 from otelslo.meter import observe
+from otelslo.totals import host_totals
 
 metrics = pytest.importorskip("opentelemetry.sdk.metrics", reason="needs opentelemetry-sdk")
 export = pytest.importorskip("opentelemetry.sdk.metrics.export", reason="needs opentelemetry-sdk")
 
-NAMES = {"slo.sli.ratio", "slo.target.ratio", "slo.error_budget.remaining.ratio", "slo.burn_rate"}
+LEFT = "slo.error_budget.remaining.ratio"
+NAMES = {"slo.sli.ratio", "slo.target.ratio", LEFT, "slo.burn_rate", "slo.alert.firing"}
 SLOS = [
     SLO("answers", target="90%", match={"kind": "call"}, group_by="route"),
     SLO("quiet", target="99%", match={"kind": "call", "route": "nobody"}),
@@ -65,10 +68,15 @@ def test_the_leader_s_gauges(make_engine) -> None:
     rank = (("http.route", "rank"), ("slo.name", "answers"))
     assert points["slo.sli.ratio", rank] == 0.95
     assert points["slo.target.ratio", rank] == 0.9
-    assert points["slo.error_budget.remaining.ratio", rank] == 0.5
+    status = next(one for one in host_totals(engine).read().statuses if one.group == "route=rank")
+    assert points[LEFT, rank] == float(status.full_budget.remaining_ratio)
     assert points["slo.burn_rate", (*rank, ("slo.window", "1h"))] == 0.5
     quiet = (("slo.name", "quiet"),)
     assert [name for name, attributes in points if attributes == quiet] == ["slo.target.ratio"]  # no data is not good
+    firing = [
+        value for (name, attributes), value in points.items() if name == "slo.alert.firing" and quiet[0] in attributes
+    ]
+    assert firing == [0] * len(planned(SLOS[1].as_definition.alerts))
 
 
 def test_only_the_leader_reports_and_its_successor_after_it(make_engine, tmp_path) -> None:
@@ -85,7 +93,9 @@ def test_only_the_leader_reports_and_its_successor_after_it(make_engine, tmp_pat
     commit(second)
     commit(second)
     assert watched[0].points() == {}
-    assert watched[1].points() == told
+    now = watched[1].points()
+    assert now.keys() == told.keys()
+    assert {key for key in now if now[key] != told[key]} <= {key for key in now if key[0] == LEFT}  # more was observed
 
 
 def test_a_leader_that_stood_still_and_was_replaced_reports_nothing(make_engine, tmp_path) -> None:
@@ -142,7 +152,7 @@ def test_failures_of_ours_are_counted_and_hurt_no_other_instrument(make_engine, 
     data = watched.reader.get_metrics_data()
     names = {m.name for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics if m.data.data_points}
     assert names == {"orders"}
-    assert sum(engine.faults().values()) == len(NAMES)
+    assert sum(engine.faults().values()) == len(GAUGES)
 
 
 def test_without_opentelemetry_there_is_a_remedy() -> None:

@@ -69,6 +69,7 @@ def test_the_json_has_the_fields_that_others_depend_on():
         "slices": None,
         "excluded_since": {"good": 0, "bad": 0},
         "planned_bad": 0,
+        "about": {"owner": "", "because": "", "runbook_url": "", "labels": {}},
         "burn": {"5m": 100, "30m": 100, "1h": 100, "2h": 0.2, "6h": 0.2, "1d": 0.2, "3d": 0.2},
         "reasons_total": {"5xx": 2},
         "alerts": [],

@@ -17,6 +17,7 @@ from otelslo.window import (
     MINUTE_NS,
     SECOND_NS,
     format_duration,
+    format_limit,
     format_ratio,
     format_target,
     parse_duration,
@@ -190,3 +191,8 @@ def test_ratios_for_people():
     assert format_ratio(Fraction(-1, 100_000)) == "-0.01%"
     assert format_ratio(Fraction(1, 3), Fraction(1, 3)) == "33.33%"
     assert format_target(Fraction(1, 3)) == "1/3"
+
+
+def test_a_limit_that_is_itself_too_long_is_told_as_such():
+    assert format_limit(parse_duration("200ms")) == "at or under 200ms"
+    assert format_limit(parse_duration("200ms") - 1) == "under 200ms"

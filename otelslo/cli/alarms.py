@@ -14,6 +14,7 @@ from rich.text import Text
 from otelslo.alerts import PAGE, TICKET
 from otelslo.cli import standing, tables
 from otelslo.cli.tables import Glyphs
+from otelslo.limits import LimitStatus
 from otelslo.status import Status
 from otelslo.window import readable_duration
 
@@ -23,7 +24,7 @@ _STYLES = {PAGE: "bold red", TICKET: "bold yellow"}
 _Alert = Mapping[str, Any]
 
 
-def tally(statuses: Iterable[Status]) -> Text:
+def tally(statuses: Iterable[Status | LimitStatus]) -> Text:
     """ "1 page and 2 tickets fire"; empty while nothing does, and without tickets that a page silences."""
     firing = [one for status in statuses for one in _of(status, FIRING) if not one.get("inhibited")]
     parts = []
@@ -52,7 +53,7 @@ def draw(statuses: Sequence[Status], g: Glyphs) -> Table | None:
     return stack
 
 
-def _of(status: Status, *states: str) -> list[_Alert]:
+def _of(status: Status | LimitStatus, *states: str) -> list[_Alert]:
     return [one for one in status.alerts if one.get("state") in states]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from otelslo.edge import Edge
@@ -44,7 +44,8 @@ def _importing() -> Iterator[None]:
     os.environ[_SWITCH] = "true"
     sys.path.insert(0, path)
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # what it prints is not our answer
+            yield
     finally:
         if before is None:
             os.environ.pop(_SWITCH, None)

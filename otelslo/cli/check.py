@@ -15,7 +15,7 @@ import click
 
 from otelslo import config, openslo
 from otelslo.errors import DefinitionError
-from otelslo.lint import ERROR, WARNING, Finding, lint
+from otelslo.lint import ERROR, NOTE, WARNING, Finding, lint
 from otelslo.maintenance import Window
 from otelslo.slo import SLO, rules_table
 from otelslo.window import DAY_NS, SECOND_NS, readable_duration
@@ -58,6 +58,11 @@ def command(file: str | None, rules: bool, as_openslo: bool, app: str | None, st
     for notice in loaded.notices:
         click.echo(f"note: {notice}", err=True)
     if documents is not None:
+        if loaded.limits:
+            click.echo("note: limits are left out, OpenSLO has nothing of their kind", err=True)
+        for finding in (one for one in found if one.severity != NOTE):
+            place = loaded.place(finding.slo, finding.path) or finding.place
+            click.echo(f"{finding.severity}: {place}: {finding.problem}. {finding.remedy}", err=True)
         click.echo(documents, nl=False)
     else:
         _show(loaded, found, rules, as_json)
@@ -65,9 +70,11 @@ def command(file: str | None, rules: bool, as_openslo: bool, app: str | None, st
 
 
 def _linted(loaded: config.Config, app: str | None) -> list[Finding]:
-    from otelslo.cli.app_routes import leaves
+    routes = None
+    if app is not None:
+        from otelslo.cli.app_routes import leaves
 
-    routes = None if app is None else leaves(app)
+        routes = leaves(app)
     channels = {name: kind for name, (kind, _) in loaded.channels.items()} or DEFAULT_CHANNELS
     return lint(loaded.slos, routes, channels=channels, now_wall_ns=time.time_ns())
 
@@ -84,14 +91,15 @@ def _show(loaded: config.Config, found: Sequence[Finding], rules: bool, as_json:
     for shown in resolved:
         own = [finding for finding in found if finding.slo == shown["name"]]
         shown["findings"] = [finding.to_json(loaded.place(finding.slo, finding.path)) for finding in own]
+    limits = [limit.definition() for limit in loaded.limits]
     if as_json:
-        click.echo(json.dumps(resolved, indent=2))
+        click.echo(json.dumps(resolved + limits, indent=2))
         return
     from otelslo.cli import tables
     from otelslo.cli.resolved import draw, draw_findings
 
     out = tables.console()
-    draw(out, loaded.path, resolved)
+    draw(out, loaded.path, resolved, limits)
     draw_findings(out, resolved)
 
 

@@ -20,15 +20,16 @@ from otelslo.definition import Definition
 
 _HEALTHY, _SICK, _NO_STATE = 0, 1, 3
 _VERDICTS = {_HEALTHY: "healthy", _SICK: "problem", _NO_STATE: "no state"}
-_HELP = """What is installed, who works and leads, how old the last commit is, what was dropped.
+_HELP = """What is installed, who works and leads, how old the last commit is, what was dropped, who would be told.
 
-    Starts nothing, writes nothing and disturbs no worker. Exit code 0 if nothing is wrong, 1 if something is, 3 if
-    there is no state directory yet.
+    Starts nothing, writes nothing and disturbs no worker; only with --test-channels is anything sent. Exit code 0 if
+    nothing is wrong, 1 if something is, 3 if there is no state directory yet.
 
     \b
     Examples:
       otelslo doctor
       otelslo doctor --state-dir /var/lib/shop/otelslo --deep
+      otelslo doctor --test-channels
       otelslo doctor --json | jq '.findings[] | select(.state == "problem")'
 """
 
@@ -36,11 +37,12 @@ _HELP = """What is installed, who works and leads, how old the last commit is, w
 @click.command("doctor", help=_HELP)
 @click.option("--state-dir", metavar="DIR", help="Where the workers keep their state. [$OTELSLO_STATE_DIR, .otelslo]")
 @click.option("--deep", is_flag=True, help="Read all of the history and check it, too.")
+@click.option("--test-channels", is_flag=True, help="Send a test to every channel of the configuration here.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: verdict, and a list of findings.")
-def command(state_dir: str | None, deep: bool, as_json: bool) -> None:
+def command(state_dir: str | None, deep: bool, test_channels: bool, as_json: bool) -> None:
     path = state.directory(state_dir)
     exists = path.is_dir()
-    findings = [*_machine(), *(_state(path, deep) if exists else _stateless(path))]
+    findings = [*_machine(), *(_state(path, deep) if exists else _stateless(path)), *_channels(path, test_channels)]
     well = _HEALTHY if exists else _NO_STATE
     code = _SICK if any(one.state == PROBLEM for one in findings) else well
     if as_json:
@@ -52,10 +54,19 @@ def command(state_dir: str | None, deep: bool, as_json: bool) -> None:
 
 
 def _machine() -> Iterator[Finding]:
-    from otelslo.cli import doctor_host
+    from otelslo.cli import doctor_host, doctor_zones
 
     yield from doctor_host.versions()
     yield from doctor_host.machine()
+    yield from doctor_zones.zones()
+
+
+def _channels(path: Path, test: bool) -> Iterator[Finding]:
+    from otelslo.cli import doctor_channels, doctor_host
+    from otelslo.ring import state as files
+
+    running = doctor_channels.written(path / files.DEFINITIONS_FILE)
+    yield from doctor_channels.configured(doctor_host.channels_here(), running, test=test)
 
 
 def _stateless(path: Path) -> Iterator[Finding]:
@@ -128,6 +139,6 @@ def _draw(findings: Sequence[Finding], path: Path, code: int) -> None:
 
 
 _AREAS = (
-    "versions", "platform", "directory", "ring", "workers",
-    "leader", "dropped", "history", "configuration", "exporters",
+    "versions", "platform", "time zones", "directory", "ring", "workers",
+    "leader", "dropped", "history", "configuration", "exporters", "channels", "notices",
 )  # fmt: skip

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from otelslo.cli.findings import Finding, note, ok, problem, size
+from otelslo.cli.notebook import NOTES_SCHEMA
 from otelslo.cli.tables import ago
 from otelslo.errors import StateError
 from otelslo.exporters.sqlite_reader import read_saved
 from otelslo.exporters.sqlite_schema import SCHEMA_VERSION, SQLITE_ERRORS, Damaged, check_version, connect, sorted_out
 from otelslo.snapshot import SlotClose
 
+_LATE_NS = 600 * 10**9
 _DAMAGED = "The next leader that opens it sets it aside and fills a new one from the ring"
 
 
@@ -73,6 +75,8 @@ class Examination:
             yield ok("history", f"{text}, rollback journal", journal_mode=mode, schema=schema)
         yield self._last_commit(connection)
         yield from self._last_errors(connection)
+        if schema >= NOTES_SCHEMA:
+            yield self._waiting(connection)
         if self._deep:
             yield _examined(connection)
 
@@ -110,6 +114,29 @@ class Examination:
             if found is not None:
                 wall_ns, text = found
                 yield note(area, f"journal, {ago(self._now_wall_ns - wall_ns)}: {text}", wall_ns=wall_ns, kind=kind)
+
+    def _waiting(self, connection: sqlite3.Connection) -> Finding:
+        """Notices that have not arrived, and since when. Old ones that were tried: nobody was told."""
+        rows = connection.execute(
+            "SELECT channel, count(*), min(created_wall_ns), max(tries) FROM outbox GROUP BY channel ORDER BY channel"
+        ).fetchall()
+        if not rows:
+            return ok("notices", "none waits to be sent", waiting=0)
+        facts = {
+            "waiting": sum(count for _, count, _, _ in rows),
+            "channels": {name: {"waiting": count, "since_wall_ns": since} for name, count, since, _ in rows},
+        }
+        parts = []
+        for name, count, since_ns, tries in rows:
+            tried = f", tried {tries:,} time{'s' * (tries != 1)}" if tries else ""
+            parts.append(f"{count:,} for {name}, the oldest made {ago(self._now_wall_ns - since_ns)}{tried}")
+        text = f"not yet sent: {'; '.join(parts)}"
+        (error,) = connection.execute("SELECT max(error) FROM outbox WHERE tries > 0").fetchone()
+        text += f". Last error: {error}" if error else ""
+        late = any(tries and self._now_wall_ns - since_ns > _LATE_NS for _, _, since_ns, tries in rows)
+        if late:
+            return problem("notices", text, "See the receiver; what is not taken for 3 days is given up", **facts)
+        return note("notices", text, "Nothing to do while a worker leads: it sends them", **facts)
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> str | int:

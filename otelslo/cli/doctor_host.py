@@ -41,7 +41,8 @@ _SETTINGS = (
     "OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_METRIC_EXPORT_INTERVAL", "OTEL_SERVICE_NAME",
 )  # fmt: skip
 _IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-_USER_CODE = re.compile(rf"(?:^|[\s,\[{{\"'])-?\s*{_IMPORT_PATH.pattern}")
+_SECRET = r"(?!env:[A-Z_][A-Z0-9_]*\b)"  # a reference to the environment looks like an import path
+_USER_CODE = re.compile(rf"(?:^|[\s,\[{{\"'])-?\s*{_SECRET}{_IMPORT_PATH.pattern}")
 
 
 def versions() -> Iterator[Finding]:
@@ -165,7 +166,7 @@ def configuration(running: Iterable[Definition] | None) -> Iterator[Finding]:
     Args:
         running: the objectives that the workers wrote down, if they did.
     """
-    source = os.environ.get(config.ENV_CONFIG) or (config.DEFAULT_FILE if Path(config.DEFAULT_FILE).is_file() else None)
+    source = _source()
     if source is not None and _needs_imports(source):
         yield note("configuration", f"{source} names Python code, which is not run here", f"otelslo check {source}")
         return
@@ -181,6 +182,21 @@ def configuration(running: Iterable[Definition] | None) -> Iterator[Finding]:
         yield note("configuration", text, "Restart them, or have them reload it, if this is their file", path=source)
     else:
         yield ok("configuration", text, path=source)
+
+
+def _source() -> str | None:
+    return os.environ.get(config.ENV_CONFIG) or (config.DEFAULT_FILE if Path(config.DEFAULT_FILE).is_file() else None)
+
+
+def channels_here() -> Mapping[str, tuple[str, Mapping[str, Any]]] | None:
+    """The channels of the same configuration: kind and options by name. None where it is refused, or names code."""
+    source = _source()
+    if source is not None and _needs_imports(source):
+        return None
+    try:
+        return config.load().channels
+    except DefinitionError:
+        return None
 
 
 def _needs_imports(source: str) -> bool:

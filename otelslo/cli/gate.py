@@ -22,7 +22,8 @@ _HELP = """Whether a release may go out, by the error budgets.
     Asks the policy of each SLO (by default: no when the budget is used up or a page fires). Exit code 0 go, 1 no-go,
     2 usage, 3 not known: no state, nothing valid seen in the window, or nobody has kept the state for --max-age.
 
-    Of a grouped SLO each group is asked, and all of them together; groups without events stop nothing.
+    Of a grouped SLO each group is asked, and all of them together; groups without events stop nothing. A limit is no
+    while it is breached.
 
     \b
     Examples:
@@ -94,7 +95,7 @@ def _look(
         view = state.look(directory)
     except StateError as e:
         return Answer(problem=str(e), allow_no_data=allow_no_data)
-    known = [definition.name for definition in view.definitions]
+    known = [one.name for one in view.definitions] + [limit.name for limit in view.limits]
     for name in slos:
         if name not in known:
             raise click.UsageError(f"There is no SLO {shown(name)} in {directory}. {nearest(name, known)}")

@@ -10,8 +10,11 @@ from otelslo.budget import budget
 from otelslo.cli.state import View
 from otelslo.counts import Counts
 from otelslo.definition import UNKNOWN, Definition
+from otelslo.limit import Limit
+from otelslo.limits import NO_DATA as NOTHING_SEEN
+from otelslo.limits import LimitStatus
 from otelslo.policy import NO_DATA, Verdict, verdict
-from otelslo.status import Status, ratio_number
+from otelslo.status import Status, iso, ratio_number
 from otelslo.window import SECOND_NS, readable_duration
 
 GO, NO_GO, NOT_KNOWN = 0, 1, 3
@@ -19,12 +22,13 @@ GO, NO_GO, NOT_KNOWN = 0, 1, 3
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One objective, or group of it. A group without events `decides` nothing while others of its objective have some.
+    """One objective, or group of it, or a limit. A group without events `decides` nothing while others of its objective
+    have some.
 
-    `status` is None where there is nothing at all of it.
+    `status` is None where there is nothing at all of it, and of a limit.
     """
 
-    definition: Definition
+    definition: Definition | Limit
     group: str | None
     verdict: Verdict
     status: Status | None = None
@@ -98,7 +102,7 @@ class Answer:
 def answer(
     view: View, names: Collection[str], group: str | None, max_age_ns: int, now_wall_ns: int, allow_no_data: bool
 ) -> Answer:
-    """Of the objectives called `names`; by default of all, or of all that have groups, if one is asked for.
+    """Of the objectives and limits called `names`; by default of all, or of all that have groups, if one is asked for.
 
     `now_wall_ns` is the wall clock's time, Unix ns.
     """
@@ -106,6 +110,7 @@ def answer(
     definitions = [one for one in view.definitions if one.name in chosen]
     found = view.statuses(definitions)
     lines = [line for one in definitions for line in _lines(one, [s for s in found if s.slo == one.name], group)]
+    lines += [_limit_line(one) for one in view.limit_statuses() if (one.name in names if names else group is None)]
     return Answer(tuple(lines), view.unread or _stale(view, max_age_ns, now_wall_ns), allow_no_data)
 
 
@@ -120,6 +125,15 @@ def _lines(definition: Definition, statuses: Sequence[Status], group: str | None
     judged = [Line(definition, one.group, verdict(definition.policy, one), one) for one in statuses]
     some = any(line.verdict.data for line in judged)
     return [replace(line, decides=line.verdict.data or not some) for line in judged]
+
+
+def _limit_line(one: LimitStatus) -> Line:
+    if one.state == NOTHING_SEEN:
+        nothing = "never observed" if one.at_wall_ns is None else f"not observed since {iso(one.at_wall_ns)}"
+        return Line(one.limit, None, Verdict(NO_DATA, False, f"No data: {nothing}.", nothing, data=False))
+    because = f"{one.text}, {one.state} since {iso(one.since_wall_ns)}"
+    message = "" if one.met else "A limit is exceeded: what brings it back goes out, nothing else."
+    return Line(one.limit, None, Verdict(one.state, one.met is True, message, because))
 
 
 def _together(statuses: Sequence[Status]) -> Status:

@@ -13,6 +13,7 @@ from pathlib import Path
 from otelslo.cli.gate_answer import GO, Answer, Line
 from otelslo.cli.notebook import writing
 from otelslo.definition import Definition
+from otelslo.limit import Limit
 from otelslo.notice import Notice
 from otelslo.ring import state as files
 
@@ -61,16 +62,16 @@ def channels(directory: Path) -> tuple[str, ...]:
         return DEFAULT_CHANNELS
 
 
-def _stopped(answer: Answer) -> Iterable[tuple[Definition, Sequence[Line]]]:
+def _stopped(answer: Answer) -> Iterable[tuple[Definition | Limit, Sequence[Line]]]:
     """The objectives that would have stopped it, each with its lines that would."""
-    found: dict[str, tuple[Definition, list[Line]]] = {}
+    found: dict[str, tuple[Definition | Limit, list[Line]]] = {}
     for line in answer.stopping:
         found.setdefault(line.definition.name, (line.definition, []))[1].append(line)
     return found.values()
 
 
 def _notice(
-    definition: Definition, lines: Sequence[Line], answer: Answer, user: str, reason: str, wall_ns: int
+    definition: Definition | Limit, lines: Sequence[Line], answer: Answer, user: str, reason: str, wall_ns: int
 ) -> Notice:
     group = lines[0].group if len(lines) == 1 else None
     title = f"{definition.name}: {user} overrode the release gate"

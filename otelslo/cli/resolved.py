@@ -13,17 +13,20 @@ from rich.text import Text
 
 from otelslo.cli.tables import clean, glyphs
 from otelslo.lint import SEVERITIES
-from otelslo.window import format_duration
+from otelslo.window import format_duration, format_limit
 
 _MOST_PLACES = 3
 _SEVERITY = {"error": "bold red", "warning": "yellow", "note": "dim"}
 _COLOUR = {"good": "green", "bad": "red", "excluded": "dim"}
 
 
-def draw(console: Console, path: str | None, resolved: Sequence[Mapping[str, Any]]) -> None:
+def draw(
+    console: Console, path: str | None, resolved: Sequence[Mapping[str, Any]], limits: Sequence[Mapping[str, Any]] = ()
+) -> None:
     """Print objectives as `otelslo check --json` gives them."""
     source = clean(path) if path else "no configuration found, so the default"
     count = f"{len(resolved)} objective" + ("" if len(resolved) == 1 else "s")
+    count += f", {len(limits)} limit{'s' * (len(limits) != 1)}" if limits else ""
     console.print(Text.assemble(("✓ ", "green"), (source, "bold"), (f"  {count}", "dim")))
     for slo in resolved:
         console.print()
@@ -31,6 +34,10 @@ def draw(console: Console, path: str | None, resolved: Sequence[Mapping[str, Any
         console.print(Padding(_facts(slo), (0, 0, 0, 2)))
         if "rules" in slo:
             console.print(Padding(_rules(slo["rules"]), (1, 0, 0, 2)))
+    for limit in limits:
+        console.print()
+        console.print(_title(limit))
+        console.print(Padding(_bounds(limit), (0, 0, 0, 2)))
 
 
 def _title(slo: Mapping[str, Any]) -> Text:
@@ -58,9 +65,23 @@ def _facts(slo: Mapping[str, Any]) -> Table:
     return grid
 
 
+def _bounds(limit: Mapping[str, Any]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column()
+    grid.add_row("promise", Text(f"never more than {clean(limit['limit'])}; a {limit['severity']} while it is"))
+    told = 'the app tells it: otelslo.observe("' + limit["name"] + '", ...)'
+    if limit["value"] is not None:
+        told = f"{clean(limit['value'])} is asked every {format_duration(limit['every_ns'])}"
+    grid.add_row("value", Text(told))
+    if limit["stale_after_ns"] is not None:
+        grid.add_row("no data", Text(f"where it is older than {format_duration(limit['stale_after_ns'])}"))
+    return grid
+
+
 def _good(slo: Mapping[str, Any]) -> str:
     if slo["threshold_ns"] is not None:
-        return f"{slo['indicator']}: at or under {format_duration(slo['threshold_ns'])}"
+        return f"{slo['indicator']}: {format_limit(slo['threshold_ns'])}"
     return str(slo["indicator"])
 
 

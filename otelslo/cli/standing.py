@@ -20,7 +20,7 @@ from otelslo.window import format_duration, format_target
 
 MOST_BLOCKS = 8  # more objectives and groups than that are shown one a line
 NARROW = 72  # below, what stands at the right gets a line of its own
-_EMPTY = {"good": "counted as good", "bad": "counted as bad", "ignore": "left out"}
+_EMPTY = {"good": "as good", "bad": "as bad", "ignore": "left out"}
 _Fact = tuple[str, Text, Text | None]  # its name, what it is, what stands at the right
 
 
@@ -119,10 +119,9 @@ def _slices(status: Status, g: Glyphs) -> Text:
     length = format_duration(status.slices.length_ns)
     text = Text(f"{units(status, counts.bad)} of {units(status, counts.valid)} slices of {length} bad")
     text.stylize("red" if counts.bad else "")
-    if status.empty_slices:
-        text.append(f" {g.dot} {status.empty_slices:,} empty, {rule}", style="dim")
-    if counts.excluded:
-        text.append(f" {g.dot} {units(status, counts.total)} in all", style="dim")
+    if status.empty_slices or counts.excluded:
+        of = f" of {units(status, counts.total)}" if counts.excluded else ""
+        text.append(f" {g.dot} {status.empty_slices:,}{of} empty, {rule}", style="dim")
     return text
 
 

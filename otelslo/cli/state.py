@@ -23,6 +23,8 @@ from otelslo.definition import FIRST_EXCLUDED, Definition
 from otelslo.errors import DefinitionError, StateError
 from otelslo.evaluate import Rows, Traffic, statuses, traffic
 from otelslo.exporters.sqlite_reader import Reader as History
+from otelslo.limit import Limit
+from otelslo.limits import LimitStatus, assess
 from otelslo.notes import SNAP_NS, Marked, snapped
 from otelslo.oncall import restored, shown
 from otelslo.ring import state as files
@@ -58,6 +60,7 @@ def _configured() -> str | None:
     return named if isinstance(named, str) else None
 
 
+_Promised = tuple[list[Definition], list[Limit]]
 _Same = tuple[str, str | None, str, str, int, str, str]
 
 
@@ -96,6 +99,7 @@ class View:
     definitions: Sequence[Definition]
     reader: Reader | None = None
     notes: list[str] = field(default_factory=list)
+    limits: Sequence[Limit] = ()
 
     @property
     def now_wall_ns(self) -> int:
@@ -111,6 +115,16 @@ class View:
     def unread(self) -> str:
         """Why statuses are without the exclusions and annotations that there may be; "" where they are not."""
         return self._noted[1]
+
+    def limit_statuses(self) -> list[LimitStatus]:
+        """Of all limits, now: an age grows while nobody runs, too. Without data where the database cannot be read."""
+        now_wall_ns, alerts = SystemClock().wall_ns(), self.marked.alerts
+        try:
+            seen = History(self._database).limits.observations() if self.limits else {}
+        except StateError:
+            seen = {}
+        found = [assess(limit, seen.get(limit.name), now_wall_ns) for limit in self.limits]
+        return [replace(one, alerts=tuple(alerts.get((one.name, None), ()))) for one in found]
 
     @cached_property
     def _noted(self) -> tuple[Marked, str]:
@@ -280,15 +294,18 @@ def look(path: Path) -> View:
     reader, why = _ring(path / files.RING_FILE)
     if reader is not None and same_boot(reader.header.boot_id):
         clock = SystemClock(epoch_ns=reader.header.epoch_ns)
-        return View(path, reader, clock.ring_ns(), _definitions(path, None), reader)
+        definitions, limits = _definitions(path, None)
+        return View(path, reader, clock.ring_ns(), definitions, reader, limits=limits)
     saved = _saved(path, why)
     if saved is not None:
         note = f"{why}; from the history" if why else "from the history"
-        return View(path, SavedRows(saved), saved.at_ns, _definitions(path, saved), notes=[note])
+        definitions, limits = _definitions(path, saved)
+        return View(path, SavedRows(saved), saved.at_ns, definitions, notes=[note], limits=limits)
     if reader is None:
         raise StateError(f"{path} holds no counts yet ({why}). Start the app once, or name its directory: --state-dir")
     now_ns = SystemClock().wall_ns() - reader.wall_offset_ns()
-    return View(path, reader, now_ns, _definitions(path, None), reader, [f"{why}, and there is no history"])
+    definitions, limits = _definitions(path, None)
+    return View(path, reader, now_ns, definitions, reader, [f"{why}, and there is no history"], limits)
 
 
 def _ring(path: Path) -> tuple[Reader | None, str]:
@@ -314,7 +331,7 @@ def _saved(path: Path, why: str) -> Saved | None:
         raise StateError(f"{why}, and the history cannot be read either: {e}") from e
 
 
-def _definitions(path: Path, saved: Saved | None) -> list[Definition]:
+def _definitions(path: Path, saved: Saved | None) -> _Promised:
     """Of the file that the workers write, else of the last commit."""
     try:
         return _parsed((path / files.DEFINITIONS_FILE).read_text())
@@ -329,10 +346,12 @@ def _definitions(path: Path, saved: Saved | None) -> list[Definition]:
     raise StateError(f"{problem}. Start a worker: it writes the file anew")
 
 
-def _parsed(text: str) -> list[Definition]:
+def _parsed(text: str) -> _Promised:
     try:
-        return [Definition.from_json(item) for item in json.loads(text)["slos"]]
-    except (KeyError, TypeError) as e:
+        found = json.loads(text)
+        limits = [Limit.from_json(item) for item in found.get("limits") or ()]
+        return [Definition.from_json(item) for item in found["slos"]], limits
+    except (AttributeError, KeyError, TypeError) as e:
         raise ValueError(f"it has no list of slos: {e}") from e
 
 

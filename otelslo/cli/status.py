@@ -11,6 +11,7 @@ import click
 from otelslo.cli import state
 from otelslo.cli.state import View
 from otelslo.errors import StateError
+from otelslo.limits import LimitStatus
 from otelslo.status import NO_DATA, Status, healthy
 
 _MOST_ENTRIES = 6
@@ -29,22 +30,25 @@ _HELP = """How much of each error budget is left, and what burned it.
 
 @click.command("status", help=_HELP)
 @click.option("--state-dir", metavar="DIR", help="Where the workers keep their state. [$OTELSLO_STATE_DIR, .otelslo]")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list, one object per objective and group.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print a JSON list, one object per objective and group, and per limit."
+)
 def command(state_dir: str | None, as_json: bool) -> None:
     try:
         view = state.look(state.directory(state_dir))
     except StateError as e:
         _nothing(str(e), state_dir, as_json)
-    found = view.statuses()
+    found, limits = view.statuses(), view.limit_statuses()
     if as_json:
         for note in view.notes:
             click.echo(f"note: {note} as of {_as_of(view)}", err=True)
         if view.unread:
             click.echo(f"note: {view.unread}", err=True)
-        click.echo(json.dumps([one.to_json() for one in found], indent=2))
+        told = [one.to_json() for one in found] + [one.to_json() for one in limits]
+        click.echo(json.dumps(told, indent=2))
     else:
-        _draw(view, found)
-    sys.exit(healthy(found))
+        _draw(view, found, limits)
+    sys.exit(healthy([*found, *limits]))
 
 
 def _nothing(why: str, state_dir: str | None, as_json: bool) -> NoReturn:
@@ -63,13 +67,13 @@ def _as_of(view: View) -> str:
     return clock_time(view.now_wall_ns, view.now_wall_ns)
 
 
-def _draw(view: View, found: list[Status]) -> None:
+def _draw(view: View, found: list[Status], limits: list[LimitStatus]) -> None:
     from rich.text import Text
 
-    from otelslo.cli import alarms, causes, standing, tables
+    from otelslo.cli import alarms, causes, limited, standing, tables
 
     out = tables.console()
-    out.print(_headline(view, found))
+    out.print(_headline(view, found, limits))
     for note in view.notes:
         out.print(Text(f"{tables.clean(note, 400)} as of {_as_of(view)}, to 5 minutes exactly", style="yellow"))
     if view.unread:
@@ -83,6 +87,10 @@ def _draw(view: View, found: list[Status]) -> None:
         out.print(firing)
     out.print()
     out.print(standing.objectives(found, out))
+    if limits:
+        out.print(causes.heading("Limits", "what must never be exceeded"))
+        out.print(limited.draw(limits, tables.glyphs(out)))
+        out.print()
     if any(one.counts.bad for one in found):
         out.print(causes.heading("What burned it", causes.BY_REASON))
         causes.burned(out, found, view.bad_reasons(), view.causes(), view.now_wall_ns)
@@ -108,21 +116,21 @@ def _span(view: View) -> str:
     return readable_duration(max(SECOND_NS, view.traffic_span_ns() // SECOND_NS * SECOND_NS))
 
 
-def _headline(view: View, found: list[Status]) -> object:
+def _headline(view: View, found: list[Status], limits: list[LimitStatus]) -> object:
     from rich.table import Table
     from rich.text import Text
 
     from otelslo.cli import alarms, tables
 
-    missed = sum(1 for one in found if one.met is False)
-    known = sum(1 for one in found if one.met is not None)
+    verdicts = [one.met for one in found] + [one.met for one in limits]
+    missed, known = verdicts.count(False), len(verdicts) - verdicts.count(None)
     if not known:
         verdict = Text("no data yet", style="dim")
     elif missed:
         verdict = Text(f"{missed} of {known} objectives missed", style="bold red")
     else:
         verdict = Text(f"all {known} objectives met" if known > 1 else "the objective is met", style="bold green")
-    fires = alarms.tally(found)
+    fires = alarms.tally([*found, *limits])
     if fires:
         verdict.append(", ").append(fires)
     quiet_ns = view.quiet_ns()

@@ -27,7 +27,7 @@ from opentelemetry.sdk.resources import Resource
 from otelslo._version import VERSION
 from otelslo.attributes import CHANNEL, DELIVERY, NAME, OUTCOME, REASON, attributes_of
 from otelslo.definition import FIRST_EXCLUDED, Definition
-from otelslo.gauges import gauges
+from otelslo.gauges import LIMIT_GAUGES, gauges
 from otelslo.kernels.bounds import FIRST, LOWEST_INDEX, OVERFLOW, SCALE, SUM, SUM_SHIFT, WORDS, ZERO
 from otelslo.report import Report
 from otelslo.rowkey import NOTICES, SELF, RowKey
@@ -76,6 +76,7 @@ def requests(report: Report, resource: Resource, http_duration: bool = False) ->
     out = _Requests(report, resource)
     _events(out, report)
     _gauges(out, report)
+    _limits(out, report)
     _durations(out, report, http_duration)
     _faults(out, report)
     _notices(out, report)
@@ -187,6 +188,15 @@ def _gauges(out: _Requests, report: Report) -> None:
         for status, definition, pairs in decided:
             for value, more in gauge.points(status, definition):
                 out.number(family, [*pairs, *_pairs_of(tuple(more.items()))]).as_double = value
+
+
+def _limits(out: _Requests, report: Report) -> None:
+    for gauge in LIMIT_GAUGES:
+        family = Family(gauge.name, "1", "gauge", gauge.description)
+        for status in report.limits:
+            value = gauge.value_of(status)
+            if value is not None:
+                out.number(family, _pairs({NAME: status.name})).as_double = float(value)
 
 
 def _each_status(report: Report) -> Iterator[tuple[Status, Definition, _Pairs]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -16,8 +16,11 @@ def between(slos: Sequence[SLO]) -> Iterator[Finding]:
     for first, second in combinations(slos, 2):
         if _counts_the_same(first, second):
             yield from _twins(first, second)
-        for answered, timed in ((first, second), (second, first)):
-            yield from _contradiction(answered, timed)
+    matches = {slo.name: slo.as_definition.match or {} for slo in slos}
+    timed = [slo for slo in slos if slo.threshold_ns is not None]
+    for answered in (slo for slo in slos if slo.threshold_ns is None and slo.option("cancel_after") is not None):
+        for other in timed:
+            yield from _contradiction(answered, other, matches)
 
 
 def _counts_the_same(first: SLO, second: SLO) -> bool:
@@ -45,12 +48,13 @@ def _twins(first: SLO, second: SLO) -> Iterator[Finding]:
         yield at(looser)(NOTE, "overlap", problem, remedy)
 
 
-def _contradiction(answered: SLO, timed: SLO) -> Iterator[Finding]:
+def _contradiction(answered: SLO, timed: SLO, matches: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
     """A client that leaves after `cancel_after` was let down, and a later answer is still in time."""
-    cancel_after_ns, threshold_ns = answered.option("cancel_after"), timed.threshold_ns
-    if answered.threshold_ns is not None or cancel_after_ns is None or threshold_ns is None:
+    cancel_after_ns, threshold_ns = answered.option("cancel_after"), timed.threshold_ns or 0
+    if threshold_ns <= cancel_after_ns:
         return
-    if threshold_ns > cancel_after_ns and (_holds(answered, timed) or _holds(timed, answered)):
+    one, other = matches[answered.name], matches[timed.name]
+    if _holds(one, other) or _holds(other, one):
         after, limit = format_duration(cancel_after_ns), format_duration(threshold_ns)
         problem = (
             f"a client that leaves after {after} was let down, while to {timed.name!r} an answer within {limit} is "
@@ -61,10 +65,9 @@ def _contradiction(answered: SLO, timed: SLO) -> Iterator[Finding]:
         yield at(answered, *path)(WARNING, "reversed", problem, remedy)
 
 
-def _holds(outer: SLO, inner: SLO) -> bool:
-    """Whether every event that `inner` is about is certainly one of `outer`'s."""
-    wide, narrow = outer.as_definition.match or {}, inner.as_definition.match or {}
-    if outer.kind != inner.kind or _where(outer) not in (None, _where(inner)):
+def _holds(wide: Mapping[str, Any], narrow: Mapping[str, Any]) -> bool:
+    """Whether every event that `narrow` matches is certainly one of `wide`'s."""
+    if wide["kind"] != narrow["kind"] or wide["where"] is not None:
         return False
     if wide["route"] is not None and (
         narrow["route"] is None or not all(within(route, wide["route"]) for route in narrow["route"])

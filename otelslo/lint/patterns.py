@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from functools import lru_cache
 
 from otelslo.match import Globs
 
@@ -16,7 +17,12 @@ def within(pattern: str, others: Iterable[str]) -> bool:
     # A wildcard is tried as a character that no pattern has. Only a star can take it, and what a star takes may as
     # well be any text.
     tried = pattern if literal else pattern.replace("*", _ANY).replace("?", _ANY)
-    return any(tried in Globs([other]) for other in others if literal or "?" not in other)
+    return any(tried in _compiled(other) for other in others if literal or "?" not in other)
+
+
+@lru_cache(maxsize=4096)
+def _compiled(pattern: str) -> Globs:
+    return Globs([pattern])
 
 
 def likely(text: str, known: Iterable[str]) -> str:

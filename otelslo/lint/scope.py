@@ -132,7 +132,8 @@ def _against(slo: SLO, leaves: Sequence[Leaf]) -> Iterator[Finding]:
     own = [leaf for leaf in leaves if leaf.websocket in (None, websocket)]
     templates = [leaf.template for leaf in own]
     patterns, methods = match["route"], frozenset(match["method"] or ())
-    routed = [leaf for leaf in own if patterns is None or leaf.template in Globs(patterns)]
+    globs = Globs(["*"] if patterns is None else patterns)
+    routed = [leaf for leaf in own if leaf.template in globs]
     answered = [leaf for leaf in routed if not methods or leaf.methods is None or methods & leaf.methods]
     kind = "websocket route" if websocket else "route"
     if not routed:
@@ -164,7 +165,8 @@ def _all_excluded(slo: SLO, templates: Sequence[str]) -> Iterator[Finding]:
 
 def _idle_patterns(slo: SLO, patterns: Sequence[str], templates: Sequence[str]) -> Iterator[Finding]:
     for index, pattern in enumerate(patterns):
-        if not any(name in Globs([pattern]) for name in templates):
+        globs = Globs([pattern])
+        if not any(name in globs for name in templates):
             problem = f"no route of the app matches {pattern}"
             yield at(slo, *_pattern_path(slo, index))(WARNING, "no-route", problem, likely(pattern, templates))
 
@@ -175,9 +177,10 @@ def _idle_exclusions(slo: SLO, templates: Sequence[str]) -> Iterator[Finding]:
             problem = f"{rule.name!r} never applies: no route of the app matches {' or '.join(rule.routes.patterns)}"
             remedy = likely(rule.routes.patterns[0], templates)
             yield at(slo, "exclude", index, "route")(WARNING, "no-route", problem, remedy)
-    if slo.health_checks and not any(name in slo.validity.health_checks for name in templates):
-        problem = f"no route of the app matches {' or '.join(slo.health_checks)}"
-        yield at(slo, "health_checks")(NOTE, "no-route", problem, likely(slo.health_checks[0], templates))
+    health = slo.validity.health_checks
+    if slo.health_checks and not any(name in health for name in templates):
+        problem = f"no route of the app matches {' or '.join(health.patterns)}"
+        yield at(slo, "health_checks")(NOTE, "no-route", problem, likely(health.patterns[0], templates))
 
 
 def _match(slo: SLO) -> dict[str, Any]:

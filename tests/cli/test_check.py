@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from click.testing import Result
@@ -128,6 +132,166 @@ def test_bad_files_are_refused_with_place_and_remedy(written, text, line, remedy
     assert result.stderr.startswith(f"error: {path}:{'' if line is None else f'{line}:'}")
     assert remedy in result.stderr
     assert "Traceback" not in result.stderr
+
+
+# ── what the linter finds ──────────────────────────────────────────────────────────────────────────────────────────
+def findings(*arguments: str) -> list[dict]:
+    """Of the first objective, without its notes."""
+    return [one for one in json.loads(run(*arguments, "--json").output)[0]["findings"] if one["severity"] != "note"]
+
+
+def test_findings_have_their_line_and_column_in_the_list(written) -> None:
+    path = written(slo(sla='"99.95%"', group_by="[route, tenant]"))
+    found = findings(path)
+    assert [(one["severity"], one["rule"], one["place"], one["path"]) for one in found] == [
+        ("error", "sla-not-looser", f"{path}:5:10", ["sla"]),
+        ("warning", "unbounded-group", f"{path}:6:15", ["group_by"]),
+    ]
+    assert all(one["problem"] and one["remedy"] for one in found)
+
+
+def test_what_is_not_written_is_placed_at_its_objective(written) -> None:
+    path = written(slo())
+    notes = json.loads(run(path, "--json").output)[0]["findings"]
+    assert {(one["rule"], one["place"]) for one in notes} == {
+        ("no-runbook", f"{path}:2:5"), ("unheard", f"{path}:2:5"),
+    }  # fmt: skip
+
+
+def test_what_stands_for_all_objectives_is_placed_there(written) -> None:
+    always = '{start: "2026-01-01 00:00", duration: 24h, rrule: "FREQ=DAILY", timezone: UTC}'
+    policy = '  - {name: a, when: {remaining: "< 50%"}}\n  - {name: b, when: {remaining: "< 5%"}}\n  - {name: c}\n'
+    path = written(slo() + f"policy:\n{policy}maintenance: [{always}]\n")
+    assert {one["rule"]: one["place"] for one in findings(path)} == {
+        "always-maintained": f"{path}:9:14", "shadowed-step": f"{path}:7:5",
+    }  # fmt: skip
+
+
+def test_exit_codes_with_and_without_strict(written) -> None:
+    warned, wrong = written(slo(group_by="tenant")), written(slo(sla='"99.95%"'), "wrong.yaml")
+    fine = written(GOOD, "fine.yaml")
+    assert [run(path).exit_code for path in (fine, warned, wrong)] == [0, 0, 2]
+    assert [run(path, "--strict").exit_code for path in (fine, warned, wrong)] == [0, 1, 2]
+    assert [run(path, "--strict", "--json").exit_code for path in (fine, warned, wrong)] == [0, 1, 2]
+
+
+def test_findings_are_shown_after_the_objectives_and_the_same_only_once(written) -> None:
+    text = slo(group_by="tenant") + "".join(f"  - {{name: b{days}, window: {days}d}}\n" for days in range(2, 8))
+    output = run(written(text)).output
+    shown = " ".join(output[output.index("warning: ") :].split())
+    assert "warning: nothing says which values tenant has" in shown
+    assert shown.count("does not say what they are to do") == 1
+    assert shown.endswith("1 warning, 14 notes")
+    assert "and 4 more" in shown
+
+
+def test_a_python_files_findings_name_the_objective(written) -> None:
+    path = written('from otelslo import SLO\nslos = [SLO("a", sla="99.95%", notify=["ops"])]\n', "mine.py")
+    assert [(one["rule"], one["place"]) for one in findings(path)] == [
+        ("sla-not-looser", "SLO 'a'.sla"), ("unheard", "SLO 'a'.notify"),
+    ]  # fmt: skip
+    assert run(path).exit_code == 2
+
+
+def test_openslo_documents_have_places_too(written) -> None:
+    """Those that we write; beside them, what is found goes to the other stream."""
+    first = run(written(slo(sla='"99.95%"', match='{route: "/healthz"}')), "--openslo")
+    assert first.exit_code == 2
+    assert "error: " in first.stderr
+    assert "never have an event" in first.stderr
+    path = written(first.stdout, "openslo.yaml")
+    lines = first.stdout.splitlines()
+    places = {one["rule"]: one["place"] for one in findings(path)}
+    assert "/healthz" in "".join(lines[int(places["no-events"].split(":")[1]) - 1 :][:2])
+    assert "99" in lines[int(places["sla-not-looser"].split(":")[1]) - 1]
+
+
+# ── an app's routes ────────────────────────────────────────────────────────────────────────────────────────────────
+APPS = {
+    "starlette": """\
+        from starlette.applications import Starlette
+        from starlette.routing import Mount, Route, WebSocketRoute
+        from otelslo.asgi import SLOMiddleware
+        shop = [Route("/checkout/{id}", print, methods=["POST"]), WebSocketRoute("/talk", print)]
+        app = SLOMiddleware(Starlette(routes=[Mount("/v1", routes=shop)]))
+        """,
+    "fastapi": """\
+        from fastapi import APIRouter, FastAPI
+        from otelslo.asgi import SLOMiddleware
+        print("imported")
+        router = APIRouter(prefix="/v1")
+        @router.post("/checkout/{id}")
+        async def checkout(id): ...
+        @router.websocket("/talk")
+        async def talk(): ...
+        def make():
+            app = FastAPI()
+            app.include_router(router)
+            app.add_middleware(SLOMiddleware)
+            return app
+        """,
+    "flask": """\
+        from flask import Flask
+        from otelslo.wsgi import SLOMiddleware
+        app = Flask(__name__)
+        app.add_url_rule("/v1/checkout/<int:id>", view_func=print, methods=["POST"])
+        app.wsgi_app = SLOMiddleware(app.wsgi_app)
+        """,
+    "django": """\
+        from django.conf import settings
+        settings.configured or settings.configure(ROOT_URLCONF=__name__, USE_I18N=True, LANGUAGE_CODE="en")
+        from django.core.wsgi import get_wsgi_application
+        from django.urls import path
+        from otelslo.wsgi import SLOMiddleware
+        urlpatterns = [path("v1/checkout/<int:id>", print)]
+        application = SLOMiddleware(get_wsgi_application())
+        """,
+    "declared": """\
+        from otelslo.asgi import SLOMiddleware
+        async def mine(scope, receive, send): ...
+        app = SLOMiddleware(mine, routes=["/v1/checkout/{id}"])
+        """,
+}
+NAMES = {"fastapi": "make()", "django": "application"}
+
+
+@pytest.mark.parametrize("framework", APPS)
+def test_objectives_are_compared_with_an_apps_routes(written, framework: str) -> None:
+    """In a process of its own, as an app is imported once."""
+    if framework != "declared":
+        pytest.importorskip(framework, reason=f"{framework} is not installed")
+    written(dedent(APPS[framework]), "shop.py")
+    written(slo(match='{route: "/v1/checkout/*"}') + '  - {name: b, match: {route: "/v2/*"}}\n')
+    command = [sys.executable, "-m", "otelslo", "check", "--json", "--app", f"shop:{NAMES.get(framework, 'app')}"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    first, second = json.loads(answer.stdout)
+    assert "no-route" not in [one["rule"] for one in first["findings"]]
+    (found,) = [one for one in second["findings"] if one["rule"] == "no-route"]
+    assert found["problem"] == "no route of the app matches /v2/*"
+    assert found["place"] == "slo.yaml:6:30"
+    assert not Path(".otelslo").exists()
+
+
+BAD_APPS = {
+    "no import path": ("shop", "", "Write package.module:name"),
+    "not there": ("shop:app", "", "cannot be imported"),
+    "one that raises": ("shop:app", "1 / 0", "ZeroDivisionError"),
+    "a factory that raises": ("shop:make()", "def make(a): ...", "Does it need arguments?"),
+    "no app": ("shop:app", "app = 1", "no routes can be read"),
+    "an app without a router": ("shop:app", "async def app(scope, receive, send): ...", "SLOMiddleware with routes"),
+}
+
+
+@pytest.mark.parametrize(("path", "text", "said"), BAD_APPS.values(), ids=BAD_APPS.keys())
+def test_an_app_whose_routes_cannot_be_read_is_an_error(written, monkeypatch, path: str, text: str, said: str) -> None:
+    written(text, "shop.py")
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    result = run(written(slo()), "--app", path)
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: --app: ")
+    assert said in result.stderr
+    assert "OTELSLO_DISABLED" not in os.environ
 
 
 def test_a_file_that_is_not_there(written, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_no_state_is_exit_code_3_with_a_remedy(tmp_path: Path) -> None:
     answer = json.loads(result.stdout)
     assert answer["verdict"] == "no state"
     assert "--state-dir" in of(answer["findings"], "directory", "is not there")["remedy"]
-    assert {"versions", "platform", "configuration", "exporters"} <= {one["area"] for one in answer["findings"]}
+    assert {"versions", "platform", "time zones", "configuration", "exporters", "channels"} <= {one["area"] for one in answer["findings"]}
     assert not (tmp_path / "nothing").exists()
     (tmp_path / "file").touch()
     assert doctor(tmp_path / "file").exit_code == 1
@@ -347,6 +347,8 @@ def test_the_configuration(engine: Engine, tmp_path: Path, monkeypatch: pytest.M
         ("state_dir: http://x", False),
         ("name: a # see app:x", False),
         ("slos: [{good: 'a.b:c'}]", True),
+        ('ops: {webhook: {url: "env:OPS_HOOK", secret: "file:/run/secrets/hook"}}', False),
+        ("good: env:good", True),
     ],
 )  # fmt: skip
 def test_user_code_is_noticed(line: str, wanted: bool, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ SECOND_NS = 1_000_000_000
 FIELDS = {
     *("slo", "group", "target", "window", "observed_since", "observed_s", "whole", "good", "bad", "valid"),
     *("excluded", "excluded_ratio", "sli", "met", "budget", "burn", "reasons_total", "alerts", "window_start"),
-    *("window_end", "unit", "budget_projected", "sla", "slices", "excluded_since", "planned_bad"),
+    *("window_end", "unit", "budget_projected", "sla", "slices", "excluded_since", "planned_bad", "about"),
 }
 BUDGET_FIELDS = {
     *("allowed", "spent", "remaining", "remaining_ratio", "allowed_time_s", "remaining_time_s", "exhausts_at"),
@@ -94,12 +94,14 @@ def test_exit_codes(engine: Engine) -> None:
     assert run("--nonsense").exit_code == 2
 
 
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", [60, 80, 120])
 def test_the_picture_fits_and_says_what_burned(engine: Engine, columns: int) -> None:
     record(engine, "rank", good=80, bad=20)
     engine.runner.tick()
     drawn = run("--state-dir", engine.state_dir, columns=columns).stdout
     assert max(map(len, drawn.splitlines())) <= columns
+    so_far = "of 30d at this traffic; of what came so far, 2.00× spent"
+    assert so_far in " ".join(drawn.split())
     for words in ("1 of 2 objectives missed", "80.00%", "target 90%", "80 good", "20 bad", "What burned it", "2.00×"):
         assert words in drawn
     assert "rank" in drawn.split("Traffic")[1]

@@ -14,6 +14,7 @@ from exporters.reports import RING_ID, START_NS, attributes, encoded, points, re
 from otelslo import SLO
 from otelslo.exporters.otlp_points import MOST_POINTS, requests
 from otelslo.faults import REASONS
+from otelslo.gauges import planned
 from otelslo.report import Report
 from otelslo.rowkey import SELF, RowKey
 
@@ -116,7 +117,7 @@ def test_series_exist_at_zero_before_the_first_event(make_engine) -> None:
 
 def test_no_data_has_no_ratio_but_a_target(make_engine) -> None:
     found = {name for name, _ in points(encoded(report_of(make_engine(PLAIN))))}
-    assert found == {"slo.events", "slo.target.ratio", "slo.request.duration", "otelslo.faults"}
+    assert found == {"slo.events", "slo.target.ratio", "slo.alert.firing", "slo.request.duration", "otelslo.faults"}
 
 
 def test_gauges_are_what_was_decided_from_the_same_snapshot(make_engine) -> None:
@@ -130,7 +131,8 @@ def test_gauges_are_what_was_decided_from_the_same_snapshot(make_engine) -> None
     found, where = encoded(given), frozenset({("slo.name", "calls")})
     assert values(found, "slo.target.ratio") == {where: 0.99}
     assert values(found, "slo.sli.ratio") == {where: 0.97}
-    assert values(found, "slo.error_budget.remaining.ratio") == {where: -2.0}
+    (left,) = values(found, "slo.error_budget.remaining.ratio").values()
+    assert left == float(given.statuses[0].full_budget.remaining_ratio)
     burn = values(found, "slo.burn_rate")
     assert burn == {where | {("slo.window", name)}: 3.0 for name in ("5m", "30m", "1h", "2h", "6h", "1d", "3d")}
 
@@ -149,13 +151,14 @@ def test_an_sli_just_below_the_target_is_not_rounded_onto_it(make_engine) -> Non
 def test_alerts_and_requests_in_flight_where_there_are_any(make_engine) -> None:
     given = report_of(make_engine(PLAIN))
     status = given.statuses[0]
-    alerts = ({"name": "page", "firing": True}, {"name": "ticket", "firing": False}, {"odd": 1})
+    alerts = (
+        {"name": "page-fast", "severity": "page", "state": "firing"},
+        {"name": "page-slow", "severity": "page", "state": "pending"},
+    )
     told = type(status)(**{name: getattr(status, name) for name in status.__slots__} | {"alerts": alerts})
     found = encoded(Report(given.snapshot, (told,), given.definitions, in_flight=7))
-    assert values(found, "slo.alert.firing") == {
-        label(slo_name="checkout") | {("slo.alert.name", "page")}: 1,
-        label(slo_name="checkout") | {("slo.alert.name", "ticket")}: 0,
-    }
+    firing = {dict(where)["slo.alert.name"]: value for where, value in values(found, "slo.alert.firing").items()}
+    assert firing == {**dict.fromkeys(planned(given.definitions[0].alerts), 0), "page-fast": 1}
     assert values(found, "otelslo.requests.in_flight") == {frozenset(): 7}
 
 

@@ -297,7 +297,7 @@ def test_a_receiver_that_is_away_while_leaders_change_is_told_all_in_order(tmp_p
 
 
 @contextmanager
-def agent_of(it: World) -> Iterator[Worker]:
+def agent_of(it: World) -> Iterator[None]:
     """`otelslo agent` leads; killed at the end."""
     command = [sys.executable, "-m", "otelslo", "agent", "--config", os.fspath(it.config)]
     with open(it.service.log, "ab") as log:

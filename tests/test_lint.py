@@ -1,0 +1,361 @@
+"""The linter: what is wrong is found at its place, with why and a remedy; what is right is left in peace."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otelslo import SLO, config
+from otelslo.alerts import default_tiers
+from otelslo.errors import DefinitionError
+from otelslo.lint import NOTE, SEVERITIES, Finding, lint
+from otelslo.lint.patterns import within
+from otelslo.match import Globs
+from otelslo.routes import Leaf
+from otelslo.window import DAY_NS, HOUR_NS
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+YAMLS = re.findall(r"^```yaml\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+NOW_NS = 1_800_000_000 * 10**9  # 2027-01-15 08:00 UTC
+QUIET = {"runbook_url": "https://runbooks.example.com", "alerts": "off"}
+DAILY = {"start": "2026-01-01 00:00", "timezone": "UTC", "rrule": "FREQ=DAILY"}
+LONG = {"start": "2027-02-01 00:00", "timezone": "UTC", "duration": "40d"}
+SLICED = {"budgeting": "timeslices", "slice_target": "95%"}
+PAGE = {"severity": "page", "long": "1h", "short": "5m", "factor": 14.4}
+
+
+def linted(definition: dict, **arguments) -> list[Finding]:
+    return lint([SLO("x", **definition)], now_wall_ns=NOW_NS, **arguments)
+
+
+def tiers(**changes: object) -> dict:
+    return {"tiers": {"fast": PAGE | changes}}
+
+
+def steps(*steps: tuple[str, dict]) -> list[dict]:
+    return [{"name": name, "when": when, "releases": "deny"} for name, when in steps] + [{"name": "free"}]
+
+
+# what is written -> (rule, severity, the key's way, a part of the problem)
+BAD = {
+    "a target of failures": ({"target": "0.1%"}, "reversed", "warning", ("target",), "more than half"),
+    "a slice target of failures": (
+        {**SLICED, "slice_target": "5%"}, "reversed", "warning", ("slice_target",), "5% are enough",
+    ),
+    "an SLA stricter than the SLO": (
+        {"sla": "99.95%"}, "sla-not-looser", "error", ("sla",), "more than the SLO's 99.9%",
+    ),
+    "an SLA equal to the SLO": ({"sla": "99.9%"}, "sla-not-looser", "warning", ("sla",), "as much as"),
+    "a window shorter than a slice": (
+        {**SLICED, "window": "30m", "slice": "1h"}, "window-too-short", "error", ("slice",), "nothing ever counts",
+    ),
+    "a window of one slice": (
+        {**SLICED, "window": "1h", "slice": "1h"}, "window-too-short", "warning", ("slice",), "only at times",
+    ),
+    "no slice may be bad": (
+        {**SLICED, "target": "99.99%"}, "impossible-target", "warning", ("target",), "at most 8640 slices of 5m",
+    ),
+    "a very tight target": (
+        {"target": "99.999%"}, "least-traffic", "note", ("target",), "from 100,000 valid events",
+    ),
+    "a threshold without its unit": (
+        {"indicator": "latency", "threshold": "200ns"}, "impossible-target", "warning", ("threshold",), "200ns",
+    ),
+    "the shorthand": ({"objective": "p95 < 200ms"}, "shorthand", "note", ("objective",), "read as: 95%"),
+    "the shorthand in slices": (
+        {"objective": "p95 < 200ms", **SLICED}, "shorthand", "note", ("objective",), "95% of all slices",
+    ),
+    "maintenance for ever": (
+        {"maintenance": [DAILY | {"duration": "24h"}]}, "always-maintained", "error", ("maintenance",), "always",
+    ),
+    "maintenance longer than the window": (
+        {"maintenance": [LONG]}, "always-maintained", "warning", ("maintenance",), "40 d on end",
+    ),
+    "a method of a call": (
+        {"match": {"kind": "call", "method": "GET"}}, "no-events", "warning", ("match", "method"), "tracked call",
+    ),
+    "a method that no request has": (
+        {"match": {"method": "PSOT"}}, "no-events", "warning", ("match", "method"), "PSOT",
+    ),
+    "a host of a call": (
+        {"match": {"kind": "call", "host": "a"}}, "no-events", "error", ("match", "host"), "has a host",
+    ),
+    "only a health check": (
+        {"match": {"route": "/healthz"}}, "no-events", "error", ("match", "route"), "can never have an event",
+    ),
+    "a health check beside others": (
+        {"match": {"route": ["/pay", "/ping"]}}, "excluded-route", "warning", ("match", "route", 1), "/ping is a",
+    ),
+    "only what the operator excludes": (
+        {"match": {"route": "/bots/a"}, "exclude": [{"name": "bots", "route": "/bots/*"}]},
+        "no-events", "error", ("match", "route"), "excluded as bots",
+    ),
+    "an exclusion of health checks": (
+        {"exclude": [{"name": "probe", "route": "/metrics/x"}]}, "shadowed-rule", "warning", ("exclude", 0), "health",
+    ),
+    "an exclusion after a wider one": (
+        {"exclude": [{"name": "wide", "route": "/a/*"}, {"name": "narrow", "route": "/a/b", "header": "x-probe"}]},
+        "shadowed-rule", "warning", ("exclude", 1), "'wide' before it",
+    ),
+    "groups by an attribute": (
+        {"group_by": "tenant"}, "unbounded-group", "warning", ("group_by",), "which values tenant has",
+    ),
+    "groups by what a call has not": (
+        {"match": {"kind": "call"}, "group_by": "method"}, "idle-group", "warning", ("group_by",), "makes no groups",
+    ),
+    "more values than groups": (
+        {"group_by": "tenant", "group_values": {"tenant": ["a", "b", "c"]}, "max_groups": 2},
+        "too-many-groups", "warning", ("group_values", "tenant"), "3 values",
+    ),
+    "a tier that the guard holds back": (
+        {**SLICED, "target": "90%", "slice": "1h", "alerts": tiers(long="3h", short="2h", factor=7)},
+        "dead-alert", "error", ("alerts", "tiers", "fast"), "holds 3 slices",
+    ),
+    "a default tier that the guard holds back": (
+        {**SLICED, "target": "95%", "slice": "4m", "alerts": {"guard": "99.9999%"}},
+        "dead-alert", "note", ("alerts", "tiers", "page-fast"), "15 slices",
+    ),
+    "no data where empty slices count": (
+        {**SLICED, "empty_slices": "good", "alerts": {"no_data": "1h"}},
+        "dead-alert", "error", ("alerts", "no_data"), "always data",
+    ),
+    "a tier that takes all of the budget": (
+        {"alerts": {"tiers": {"fast": {"severity": "page", "long": "1d", "short": "1h", "budget": "100%"}}}},
+        "late-alert", "warning", ("alerts", "tiers", "fast"), "100.00% of the budget",
+    ),
+    "a tier that waits for too long": (
+        {"alerts": tiers(**{"short": "6m", "for": "3d"})},
+        "late-alert", "warning", ("alerts", "tiers", "fast"), "too late",
+    ),
+    "a factor below 1": (
+        {"alerts": tiers(short="6m", factor=0.9)},
+        "early-alert", "warning", ("alerts", "tiers", "fast"), "objective is met",
+    ),
+    "a short window below a slot": (
+        {"alerts": tiers(short="5s")}, "window-too-short", "warning", ("alerts", "tiers", "fast"), "shorter than",
+    ),
+    "a tier behind another": (
+        {"alerts": tiers(severity="ticket", factor=20)},
+        "shadowed-alert", "warning", ("alerts", "tiers", "fast"), "page-fast has the same windows",
+    ),
+    "no tier makes sense": (
+        {"window": "1d", "alerts": None}, "no-burn-alerts", "note", ("alerts",), "nobody is told before",
+    ),
+    "a page without a runbook": (
+        {"alerts": None, "runbook_url": ""}, "no-runbook", "note", ("runbook_url",), "what they are to do",
+    ),
+    "a step of an alert that is off": (
+        {"alerts": {"tiers": {"page-fast": "off"}}, "policy": steps(("stop", {"alert": "page-fast"}))},
+        "dead-step", "warning", ("policy", 0), "no alert page-fast",
+    ),
+    "a step of pages without one": (
+        {"policy": steps(("stop", {"alert": "page"}))}, "dead-step", "note", ("policy", 0), "none of its alerts",
+    ),
+    "a step behind a wider one": (
+        {"policy": steps(("careful", {"remaining": "< 25%"}), ("frozen", {"remaining": "<= 0%"}))},
+        "shadowed-step", "warning", ("policy", 1), "'careful' before it",
+    ),
+    "a step behind a lower burn": (
+        {"policy": steps(("a", {"burn": {"over": "1h", "above": 2}}), ("b", {"burn": {"over": "1h", "above": 3}}))},
+        "shadowed-step", "warning", ("policy", 1), "'a' before it",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("definition", "rule", "severity", "path", "problem"), BAD.values(), ids=BAD.keys())
+def test_what_is_wrong_is_found_and_nothing_else(definition, rule, severity, path, problem) -> None:
+    all_found = linted(QUIET | definition)
+    (found,) = [one for one in all_found if (one.rule, one.path) == (rule, path)]
+    assert found.severity == severity
+    assert problem in found.problem
+    assert found.remedy
+    assert [one for one in all_found if one.severity != NOTE and one != found] == []
+    assert found.place.startswith("SLO 'x'")
+
+
+FINE = {
+    "the default": {},
+    "an SLA below the SLO": {"sla": "99.5%"},
+    "a tight target in slices that are ever so many": {**SLICED, "slice": "10s", "target": "99.99%"},
+    "a calendar month": {"calendar": "month", "timezone": "Europe/Paris", **SLICED},
+    "nightly maintenance": {"maintenance": [DAILY | {"duration": "2h"}]},
+    "maintenance that is over": {"maintenance": [LONG | {"start": "2026-02-01 00:00", "duration": "60d"}]},
+    "health checks that count": {"match": {"route": "/healthz"}, "health_checks": []},
+    "a glob that holds a health check too": {"match": {"route": "/health*"}},
+    "exclusions beside each other": {
+        "exclude": [
+            {"name": "a", "route": "/a/*", "header": "x-probe"},
+            {"name": "b", "route": "/a/b"},
+            {"name": "c", "header": "x-probe", "equals": "1"},
+            {"name": "d", "header": "x-probe"},
+        ]
+    },
+    "groups by release": {"group_by": ["route", "version"]},
+    "groups by declared values": {"group_by": "tenant", "group_values": {"tenant": ["a", "b"]}},
+    "groups with a stated number": {"group_by": "tenant", "max_groups": 200},
+    "the defaults of a shorter window": {"window": "28d"},
+    "a page and a ticket of the same windows": {"alerts": tiers(severity="ticket", factor=10)},
+    "slices without a guard": {**SLICED, "target": "95%", "alerts": {"guard": "off"}},
+    "steps in order": {
+        "policy": steps(
+            ("frozen", {"remaining": "<= 0%"}),
+            ("low", {"remaining": "< 5%", "alert": "ticket"}),
+            ("careful", {"remaining": "< 25%"}),
+            ("rich", {"remaining": "> 90%"}),
+            ("silent", {"no_data": True}),
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("definition", FINE.values(), ids=FINE.keys())
+def test_what_is_right_is_left_in_peace(definition) -> None:
+    assert [one for one in linted({"runbook_url": QUIET["runbook_url"]} | definition) if one.severity != NOTE] == []
+
+
+@pytest.mark.parametrize("text", YAMLS)
+def test_the_readmes_configurations_yield_notes_only(text, tmp_path, monkeypatch) -> None:
+    (tmp_path / "slo.yaml").write_text(text)
+    loaded = config.load(str(tmp_path / "slo.yaml"))
+    channels = {name: kind for name, (kind, _) in loaded.channels.items()} or {"log": "log"}
+    found = lint(loaded.slos, channels=channels, now_wall_ns=NOW_NS)
+    assert [one for one in found if one.severity != NOTE] == []
+
+
+REFUSED = {
+    "a dead alert": ({"alerts": tiers(factor=1000)}, "a dead alert"),
+    "a short window as long as the long one": ({"alerts": tiers(short="1h")}, "not shorter than the long one"),
+    "a long window as long as the objective's": ({"alerts": tiers(long="30d", factor=2)}, "than the objective's"),
+    "a target of 100 %": ({"target": "100%"}, "no error budget"),
+    "alerts that nobody is told of": ({"notify": []}, "the list is empty"),
+    "an exclusion of everything": ({"exclude": [{"name": "all"}]}, "exclude everything"),
+    "a step after one that always applies": ({"policy": [{"name": "a"}, {"name": "b"}]}, "can never apply"),
+}
+
+
+@pytest.mark.parametrize(("definition", "problem"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_the_parsers_refuse_needs_no_rule(definition, problem) -> None:
+    with pytest.raises(DefinitionError, match=re.escape(problem)):
+        SLO("x", **definition)
+
+
+# ── between objectives ─────────────────────────────────────────────────────────────────────────────────────────────
+def rules(*slos: SLO) -> list[tuple[str, str]]:
+    return [(one.slo, one.rule) for one in lint(slos) if one.severity != NOTE or one.rule == "overlap"]
+
+
+def test_two_objectives_that_are_one() -> None:
+    assert rules(SLO("a"), SLO("b")) == [("b", "duplicate")]
+    assert rules(SLO("a"), SLO("b", match={"method": "GET"})) == []
+    assert rules(SLO("a"), SLO("b", window="7d")) == []
+    assert rules(SLO("a"), SLO("b", **SLICED)) == []
+    assert rules(SLO("a"), SLO("b", maintenance=[DAILY | {"duration": "1h"}])) == []
+    assert rules(SLO("a", good=lambda event: True), SLO("b", good=lambda event: None)) == []
+
+
+def test_a_looser_twin_is_an_agreement() -> None:
+    assert rules(SLO("a"), SLO("b", target="99%")) == [("b", "overlap")]
+    assert rules(SLO("a", target="99%"), SLO("b")) == [("a", "overlap")]
+
+
+def test_who_left_was_let_down_though_an_answer_were_in_time() -> None:
+    slow = SLO("slow", indicator="latency", threshold="30s", target="95%", match={"route": "/a/b"})
+    (found,) = [one for one in lint([slow, SLO("a")]) if one.rule == "reversed"]
+    assert (found.slo, found.path) == ("a", ())
+    assert "leaves after 10s" in found.problem
+    assert "30s or more" in found.remedy
+    assert rules(slow, SLO("a", cancel_after="30s")) == []
+    assert rules(slow, SLO("a", match={"route": "/b"})) == []
+    assert rules(slow, SLO("a", match={"route": "/a/*"})) == [("a", "reversed")]
+    assert rules(slow, SLO("a", match={"where": lambda event: True})) == []
+
+
+# ── routes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+ROUTES = ["/checkout/{id}", "/search", "/healthz", Leaf("/live/{room}", "", None, True)]
+ROUTED = {
+    "nothing matches": ({"match": {"route": "/chekout/*"}}, "no-route", ("match", "route"), "'/checkout/{id}'?"),
+    "one of two matches nothing": (
+        {"match": {"route": ["/search", "/serch"]}}, "no-route", ("match", "route", 1), "'/search'?",
+    ),
+    "an exclusion matches nothing": (
+        {"exclude": [{"name": "bots", "route": "/bots/*"}]}, "no-route", ("exclude", 0, "route"), "The app has",
+    ),
+    "only a health check matches": (
+        {"match": {"route": "/health*"}}, "no-events", ("match", "route"), "health_checks: []",
+    ),
+    "no route is a websocket": (
+        {"indicator": "websocket", "match": {"route": "/search"}}, "no-route", ("match", "route"), "/live/{room}",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("definition", "rule", "path", "remedy"), ROUTED.values(), ids=ROUTED.keys())
+def test_what_no_route_of_the_app_matches(definition, rule, path, remedy) -> None:
+    routes = [Leaf(one, "", None, False) if isinstance(one, str) else one for one in ROUTES]
+    (found,) = [one for one in linted(QUIET | definition, routes=routes) if one.severity != NOTE]
+    assert (found.rule, found.path) == (rule, path)
+    assert remedy in found.remedy
+
+
+def test_a_route_that_answers_another_method() -> None:
+    routes = [Leaf("/search", "", frozenset({"GET", "HEAD"}), False)]
+    (found,) = linted(QUIET | {"match": {"route": "/search", "method": "POST"}}, routes=routes)
+    assert (found.rule, found.path, found.remedy) == ("no-route", ("match", "method"), "They answer GET, HEAD")
+    assert linted(QUIET | {"match": {"route": "/search", "method": "get"}}, routes=routes) == []
+
+
+def test_an_app_with_routes_for_all() -> None:
+    assert linted(QUIET, routes=ROUTES) == []
+    assert linted(QUIET | {"match": {"route": "/checkout/*"}}, routes=ROUTES) == []
+    assert linted(QUIET | {"indicator": "websocket"}, routes=ROUTES) == []
+    assert linted(QUIET | {"match": {"kind": "call", "route": "rerank"}}, routes=ROUTES) == []
+    (found,) = linted(QUIET, routes=[])
+    assert found.problem == "the app has no route"
+
+
+# ── who hears ──────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_alerts_that_reach_nobody() -> None:
+    slo = {"runbook_url": QUIET["runbook_url"]}
+    assert [one.rule for one in linted(slo, channels={"ops": "webhook"})] == []
+    assert [(one.rule, one.severity) for one in linted(slo, channels={"log": "log"})] == [("unheard", "note")]
+    (found,) = linted(slo | {"notify": ["opps"]}, channels={"ops": "webhook"})
+    assert (found.rule, found.severity, found.path) == ("unheard", "error", ("notify",))
+    assert "'ops'" in found.remedy
+
+
+def test_findings_stand_by_objective_and_gravity() -> None:
+    found = lint([SLO("b", sla="99.95%", target="99.9%"), SLO("a", target="99.999%", group_by="tenant")])
+    order = [("b", "a").index(one.slo) * 10 + SEVERITIES.index(one.severity) for one in found]
+    assert order == sorted(order)
+
+
+# ── what is proved ─────────────────────────────────────────────────────────────────────────────────────────────────
+PATTERNS = st.text("ab*?/", max_size=5)
+
+
+@given(PATTERNS, st.lists(PATTERNS, max_size=3), st.text("ab/", max_size=6))
+def test_a_pattern_within_others_matches_nothing_that_they_do_not(pattern, others, text) -> None:
+    if within(pattern, others) and text in Globs([pattern]):
+        assert text in Globs(others)
+
+
+def test_patterns_within_others() -> None:
+    assert within("/a/b", ["/c", "/a/*"])
+    assert within("/a/*", ["/*"])
+    assert within("/a/?", ["/a/*"])
+    assert not within("/a*", ["/a/*"])
+    assert not within("*", ["?"])
+    assert not within("/a", [])
+
+
+def test_every_tier_by_default_has_no_warning_of_its_own() -> None:
+    """Where the defaults are as they are, nobody can mend them."""
+    for window in ("7d", "28d", "30d", "90d"):
+        for target in ("50%", "90%", "99%", "99.9%", "99.99%"):
+            found = linted({"window": window, "target": target, "runbook_url": QUIET["runbook_url"]})
+            assert [one for one in found if one.severity != NOTE] == []
+    assert default_tiers(30 * DAY_NS, SLO("x").target_ratio, slice_ns=HOUR_NS)
