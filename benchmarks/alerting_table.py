@@ -51,20 +51,20 @@ class Slots:
 
     valid: Numbers
     bad: Numbers
-    repeats: Numbers
+    excess: Numbers
 
     @classmethod
-    def of(cls, valid: Numbers, bad: Numbers, repeats: Numbers) -> Slots:
+    def of(cls, valid: Numbers, bad: Numbers, excess: Numbers) -> Slots:
         """From what came in each slot."""
-        return cls(*(np.concatenate(([0], np.cumsum(part))) for part in (valid, bad, repeats)))
+        return cls(*(np.concatenate(([0], np.cumsum(part))) for part in (valid, bad, excess)))
 
     def counts_over(self, turn: int, length_ns: int) -> Counts:
         first = int(_first_slot(np.array(turn), length_ns))
         bad = int(self.bad[turn] - self.bad[first])
         return Counts(int(self.valid[turn] - self.valid[first]) - bad, bad)
 
-    def repeats_over(self, turn: int, length_ns: int) -> int:
-        return int(self.repeats[turn] - self.repeats[max(turn - length_ns // SLOT_NS, 0)])
+    def excess_over(self, turn: int, length_ns: int) -> int:
+        return int(self.excess[turn] - self.excess[max(turn - length_ns // SLOT_NS, 0)])
 
 
 def _first_slot(turns: Numbers, length_ns: int) -> Numbers:
@@ -80,7 +80,7 @@ def draw(chance: np.random.Generator, per_s: float, failing: npt.NDArray[np.floa
     visitors_fail = failing / (tries - (tries - 1) * failing)  # each of whom fails `tries` times
     visits = chance.poisson(per_s * SLOT_NS / 1e9 / (1 + (tries - 1) * visitors_fail))
     failed = chance.binomial(visits, visitors_fail)
-    return Slots.of(visits + (tries - 1) * failed, tries * failed, (tries - 1) * failed)
+    return Slots.of(visits + (tries - 1) * failed, tries * failed, tries * (tries - 1) * failed)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class _Watched:
             valid, bad = (total[turns] - total[first] for total in (slots.valid, slots.bad))
             above &= bad * bar.denominator > valid * bar.numerator
             long, short_valid = long or [valid, bad], valid
-        long.append(slots.repeats[turns] - slots.repeats[np.maximum(turns - tier.long_ns // SLOT_NS, 0)])
+        long.append(slots.excess[turns] - slots.excess[np.maximum(turns - tier.long_ns // SLOT_NS, 0)])
         says = np.where(short_valid == 0, _UNKNOWN, np.where(above, _ABOVE, _QUIET))
         other = np.zeros(len(turns), dtype=bool)
         for part in long:
@@ -131,7 +131,7 @@ def decided(slots: Slots, plan: AlertPlan, every_turn: bool = False) -> Iterator
             TARGET,
             WINDOW_NS,
             partial(slots.counts_over, turn),
-            partial(slots.repeats_over, turn),
+            partial(slots.excess_over, turn),
             remaining_ratio=None,
             observed_ns=turn * SLOT_NS,
             ever_valid=True,

@@ -49,7 +49,7 @@ def findings(
     target: Fraction,
     window_ns: int,
     counts_over: CountsOver,
-    repeats: Callable[[int], int],
+    excess: Callable[[int], int],
     *,
     remaining_ratio: Fraction | None,
     observed_ns: int,
@@ -58,14 +58,14 @@ def findings(
 ) -> list[Finding]:
     """One finding for each alert of the plan, in its order.
 
-    `counts_over(length_ns)` are the counts of the last `length_ns`; `repeats(length_ns)` is how many of its bad events
-    are further failures of a crash or trace that is counted already, and is asked only where it can matter.
+    `counts_over(length_ns)` are the counts of the last `length_ns`; `excess(length_ns)` is the sum of n * (n - 1)
+    over the causes (a crash, a trace) that n of its bad events share, and is asked only where it can matter.
     `remaining_ratio` is what is left of the budget (None: no data). `observed_ns` is for how long, up to now, events
     would have been seen; `ever_valid` whether any valid one was. `firing` names the alerts that fire already: they go
     on while their windows say so, without another test of chance.
     """
     counts_over = cache(counts_over)
-    judge = _Tiers(plan, target, window_ns, counts_over, repeats)
+    judge = _Tiers(plan, target, window_ns, counts_over, excess)
     found = [judge.finding(tier, tier.name in firing) for tier in plan.tiers]
     if plan.no_data_ns is not None:
         found.append(_no_data(plan.no_data_ns, counts_over, observed_ns, ever_valid))
@@ -84,7 +84,7 @@ class _Tiers:
     target: Fraction
     window_ns: int
     counts_over: CountsOver
-    repeats: Callable[[int], int]
+    excess: Callable[[int], int]
 
     def finding(self, tier: Tier, fires: bool) -> Finding:
         long = self.counts_over(tier.long_ns)
@@ -92,7 +92,7 @@ class _Tiers:
             return Finding(tier.name, tier.severity, "quiet")  # most are, each time
         short = self.counts_over(tier.short_ns)
         bar = tier.factor * (1 - self.target)  # the failure ratio at which the burn rate is the factor
-        repeated, held = None, False
+        causes, held = None, False
         if not short.valid:
             verdict: Verdict = "unknown"
         elif not (_above(short.bad, short.valid, bar) and _above(long.bad, long.valid, bar)):
@@ -100,18 +100,22 @@ class _Tiers:
         else:
             verdict = "firing"
             if not fires and self.plan.confidence is not None:
-                repeated, held = self._chance(tier, long, bar, self.plan.confidence)
+                causes, held = self._chance(tier, long, bar, self.plan.confidence)
                 verdict = "quiet" if held else "firing"
-        data = self._facts(tier, long, short, bar) | {"repeats": repeated, "held": held}
+        data = self._facts(tier, long, short, bar) | {"causes": causes, "held": held}
         return Finding(tier.name, tier.severity, verdict, data)
 
     def _chance(self, tier: Tier, long: Counts, bar: Fraction, confidence: Fraction) -> tuple[int | None, bool]:
-        """The repeated failures, and whether what is left without them can be chance, or is a single one."""
+        """How many failures of their own these are as good as, and whether those can be chance, or are a single one.
+
+        Kish's effective size, (sum n)^2 / sum n^2 over causes with n failures each, of as many events as keep the
+        ratio: a crash counts once among many, and where each trace fails three times the alert is not held back for
+        good, as it would be if repeats were only left out.
+        """
         if long.bad < FEWEST or not rejects(long.bad, long.valid, bar, confidence):
             return None, True  # fewer failures would be no better evidence
-        repeated = min(max(self.repeats(tier.long_ns), 0), long.bad)
-        bad, valid = long.bad - repeated, long.valid - repeated
-        return repeated, bad < FEWEST or not rejects(bad, valid, bar, confidence)
+        causes = long.bad * long.bad // (long.bad + max(self.excess(tier.long_ns), 0))
+        return causes, causes < FEWEST or not rejects(causes, long.valid * causes // long.bad, bar, confidence)
 
     def _facts(self, tier: Tier, long: Counts, short: Counts, bar: Fraction) -> dict[str, Any]:
         return {
@@ -129,7 +133,7 @@ class _Tiers:
             "confidence": None if self.plan.confidence is None else float(self.plan.confidence),
         }
 
-    def _burn(self, counts: Counts, share: Fraction = Fraction(1)) -> float | None:  # noqa: B008
+    def _burn(self, counts: Counts, share: Fraction = Fraction(1)) -> float | None:
         """Times `share`, rounded once; for showing only."""
         if not counts.valid:
             return None

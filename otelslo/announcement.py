@@ -139,7 +139,8 @@ def _headline(alert: str, event: str, data: Mapping[str, Any]) -> str:
 def _grounds(data: Mapping[str, Any]) -> list[str]:
     """What the decision rests on."""
     if "valid_long" in data:
-        once = f", {data['repeats']:,} of them repeats of one crash or trace" if data.get("repeats") else ""
+        causes = data.get("causes") or data["bad_long"]
+        once = f" (as good as {causes:,}: some share a crash or a trace)" if causes < data["bad_long"] else ""
         return [
             f"Rests on {data['valid_long']:,} valid events in {readable_duration(data['long_ns'])}, "
             f"{data['bad_long']:,} bad{once}; {data['valid_short']:,} and {data['bad_short']:,} in "

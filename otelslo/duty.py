@@ -21,15 +21,16 @@ from otelslo.evaluate import Judged
 from otelslo.exporters.sqlite import Store
 from otelslo.limit import Limit
 from otelslo.limits import LimitStatus, assess
-from otelslo.notes import Marked
+from otelslo.notes import SNAP_NS, Marked
 from otelslo.notice import Notice
-from otelslo.oncall import OnCall, Turn, repeated, shown
+from otelslo.oncall import OnCall, Turn, shared, shown
 from otelslo.outbox import StoredOutbox
 from otelslo.rowkey import RowKey
 from otelslo.snapshot import SavedLoss, Snapshot
 from otelslo.status import Status
 
 CLOSE_NS = 2_000_000_000
+_FINE_NS, _FINE_REACH_NS = 10 * 10**9, 6 * 3600 * 10**9
 DEFAULT_CHANNELS: Mapping[str, tuple[str, Mapping[str, Any]]] = {"log": ("log", {})}
 
 
@@ -103,7 +104,7 @@ class Duty:
         return self._oncall.decide(
             judged,
             snapshot.wall_ns,
-            lambda one, length_ns: repeated(loss.loss for loss in losses(one, length_ns)),
+            lambda one, length_ns: shared(loss.loss for loss in losses(one, length_ns)),
             tell,
             self.limits(limits, snapshot.wall_ns),
         )
@@ -133,7 +134,8 @@ class Duty:
 
     def _losses(self, one: Judged, snapshot: Snapshot, length_ns: int) -> list[SavedLoss]:
         """Those of the objective and group that are saved, and those of this snapshot that are not yet."""
-        since_ns = snapshot.at_ns - length_ns
+        slot_ns = _FINE_NS if length_ns <= _FINE_REACH_NS else SNAP_NS  # counts begin with a slot, too
+        since_ns = (snapshot.at_ns - length_ns) // slot_ns * slot_ns
         fresh = [
             SavedLoss(loss.at_ns + snapshot.wall_offset_ns, one.row_key, loss)
             for loss in snapshot.losses

@@ -53,7 +53,7 @@ class Leader:
         self.dispatch = Dispatch(engine.exporters, engine.fault, self._may_send)
         self.duty: Duty | None = None
         self._book = Book()
-        self._asking = Asking(self._observe, engine.fault)
+        self.asking = Asking(self._observe, engine.fault)
         self._lock: FileLock | None = None
         self._fencing: int | None = None
         self._collector: Collector | None = None
@@ -85,7 +85,7 @@ class Leader:
         """After a fork, in the child: the locks and threads are the parent's."""
         self._lock, self._fencing, self._collector, self.duty = None, None, None, None
         self.dispatch.forget()
-        self._asking = Asking(self._observe, self._engine.fault)
+        self.asking = Asking(self._observe, self._engine.fault)
 
     def end(self) -> None:
         """Send what is due if there is time, and step down."""
@@ -171,7 +171,7 @@ class Leader:
             self._tell("clock", f"the wall clock was stepped by {moved / 1e9:+.3f} s; no event or window moves with it")
         self._commit(now, last)
         if not last:
-            self._asking.tend(engine.limits, now)
+            self.asking.tend(engine.limits, now)
 
     def _observe(self, limit: str, value: object, since: object) -> None:
         """An answer that comes too late is the next leader's to ask for."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +30,7 @@ log = logging.getLogger("otelslo")
 
 EVERY_NS = 10 * 10**9
 CRASHED = "crashed"
-Repeats = Callable[[Judged, int], int]  # an objective and group, the length of the window
+Excess = Callable[[Judged, int], int]  # an objective and group, the length of the window
 Tell = Callable[[Judged, Transition], Notice]
 Of = tuple[str, str | None]
 States = Mapping[Of, Mapping[StateKey, AlertState]]
@@ -69,7 +70,7 @@ class OnCall:
         self,
         judged: Iterable[Judged],
         now_wall_ns: int,
-        repeats: Repeats,
+        excess: Excess,
         tell: Tell,
         limits: Iterable[LimitStatus] = (),
     ) -> Turn:
@@ -79,7 +80,7 @@ class OnCall:
             time.sleep(0)  # for the app's threads, as in the leader
             of = (one.definition.name, one.status.group)
             before = self._states.get(of, {})
-            after, transitions = _stepped(one, before, now_wall_ns, repeats)
+            after, transitions = _stepped(one, before, now_wall_ns, excess)
             draft.enter(of, before, after, partial(headline, one))
             for transition in transitions:
                 draft.post(tell(one, transition), self._told(one.definition.notify))
@@ -151,7 +152,7 @@ class _Draft:
 
 
 def _stepped(
-    one: Judged, before: Mapping[StateKey, AlertState], now_wall_ns: int, repeats: Repeats
+    one: Judged, before: Mapping[StateKey, AlertState], now_wall_ns: int, excess: Excess
 ) -> tuple[list[AlertState], list[Transition]]:
     definition, status = one.definition, one.status
     found = findings(
@@ -159,7 +160,7 @@ def _stepped(
         status.target,
         status.window_ns,
         one.tally.over,
-        lambda length_ns: repeats(one, length_ns),
+        lambda length_ns: excess(one, length_ns),
         remaining_ratio=status.full_budget.remaining_ratio,
         observed_ns=0 if status.observed_since_ns is None else status.now_ns - status.observed_since_ns,
         ever_valid=one.tally.total.valid > 0,
@@ -190,20 +191,15 @@ def _readable(stored: Mapping[AlertKey, Mapping[str, object]]) -> Iterable[Alert
             log.warning("%s; it begins anew", e)
 
 
-def repeated(losses: Iterable[Loss]) -> int:
-    """How many of these bad events are further failures of one crash, or of one trace, that another stands for."""
-    first: set[tuple[str, str]] = set()
-    total = 0
+def shared(losses: Iterable[Loss]) -> int:
+    """The sum of n * (n - 1) over the crashes and traces that n of these bad events share: 0 if each has its own."""
+    sizes: Counter[tuple[str, str]] = Counter()
     for loss in losses:
         if loss.reason == CRASHED:
-            cause = (CRASHED, f"{loss.worker} {loss.at_ns // EVERY_NS}")
+            sizes[CRASHED, f"{loss.worker} {loss.at_ns // EVERY_NS}"] += loss.count
         elif loss.trace_id:
-            cause = ("trace", loss.trace_id)
-        else:
-            continue
-        total += loss.count - (cause not in first)
-        first.add(cause)
-    return total
+            sizes["trace", loss.trace_id] += loss.count
+    return sum(size * (size - 1) for size in sizes.values())
 
 
 def restored(stored: Mapping[AlertKey, Mapping[str, object]]) -> States:

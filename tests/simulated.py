@@ -16,7 +16,7 @@ from otelslo.announcement import announce, span_ns
 from otelslo.committed import CommittedRows
 from otelslo.evaluate import Judged, judged
 from otelslo.notice import Notice
-from otelslo.oncall import OnCall, repeated, shown
+from otelslo.oncall import OnCall, shared, shown
 from otelslo.ring.collect import Collector
 from otelslo.ring.geometry import Geometry
 from otelslo.snapshot import SavedLoss
@@ -84,7 +84,7 @@ class Simulation:
     def turn(self) -> list[Status]:
         """Decide about all alerts; the statuses that it was decided from."""
         statuses = self.look()
-        turn = self._oncall.decide(self._judged, self.engine.clock.wall_ns(), self._repeats, self._tell)
+        turn = self._oncall.decide(self._judged, self.engine.clock.wall_ns(), self._excess, self._tell)
         self._oncall.committed(turn, self.engine.clock.ring_ns())
         for state in (state for states in turn.states.values() for state in states.values()):
             if state.state == "firing":
@@ -98,8 +98,8 @@ class Simulation:
     def _within(self, one: Judged, length_ns: int) -> list[SavedLoss]:
         return [loss for loss in self._losses if loss.loss.at_ns >= one.now_ns - length_ns]
 
-    def _repeats(self, one: Judged, length_ns: int) -> int:
-        return repeated(loss.loss for loss in self._within(one, length_ns))
+    def _excess(self, one: Judged, length_ns: int) -> int:
+        return shared(loss.loss for loss in self._within(one, length_ns))
 
     def _tell(self, one, transition) -> Notice:
         notice = announce(one, transition, self._within(one, span_ns(one, transition)))

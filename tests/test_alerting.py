@@ -51,8 +51,8 @@ class Events:
 def find(plan: AlertPlan, counts_over, **options) -> dict[str, Finding]:
     """The findings by name, of an objective of 99.9 % in 30 days."""
     options = {"remaining_ratio": None, "observed_ns": MONTH_NS, "ever_valid": True} | options
-    repeats = options.pop("repeats", lambda length_ns: 0)
-    return {found.alert: found for found in findings(plan, NINES, MONTH_NS, counts_over, repeats, **options)}
+    excess = options.pop("excess", lambda length_ns: 0)
+    return {found.alert: found for found in findings(plan, NINES, MONTH_NS, counts_over, excess, **options)}
 
 
 def only(*tiers: Tier, **options) -> AlertPlan:
@@ -177,20 +177,22 @@ def test_the_guard_is_asked_once():
 
 
 def test_failures_of_one_crash_count_once():
-    """Six of 100 are no chance; if five are further failures of the first, they are one of 95, which is."""
+    """Six of 100 are no chance; if all share one crash they are as good as one of 16, which is."""
     plan, counts = only(FAST, confidence=Fraction(99, 100)), Counts(94, 6)
     asked: list[int] = []
 
-    def repeats(length_ns: int) -> int:
+    def excess(length_ns: int) -> int:
         asked.append(length_ns)
-        return 5
+        return 30
 
     assert verdict(plan, counts, counts) == "firing"
-    assert verdict(plan, counts, counts, repeats=repeats) == "quiet"
+    assert verdict(plan, counts, counts, excess=excess) == "quiet"
     assert asked == [HOUR_NS]
-    for repeated in (6, 100):  # a caller's mistake fires nothing, and raises nothing
-        assert verdict(plan, counts, counts, repeats=lambda _, repeated=repeated: repeated) == "quiet"
-    assert verdict(plan, counts, counts, repeats=lambda _: -3) == "firing"
+    assert verdict(plan, counts, counts, excess=lambda _: 10**9) == "quiet"
+    assert verdict(plan, counts, counts, excess=lambda _: -3) == "firing"
+    in_threes = Counts(9400, 600)  # each cause three times: 200 of 3,333 are none either
+    assert verdict(plan, in_threes, in_threes, excess=lambda _: 1200) == "firing"
+    assert find(plan, lambda _: in_threes, excess=lambda _: 1200)["page-fast"].data["causes"] == 200
 
 
 @pytest.mark.parametrize(
@@ -202,26 +204,26 @@ def test_failures_of_one_crash_count_once():
         (Counts(94, 6), Counts(94, 6), {"firing": {"page-fast"}}),
     ],
 )
-def test_repeats_are_counted_only_where_they_matter(long, short, options):
+def test_causes_are_counted_only_where_they_matter(long, short, options):
     """It is a question to a log, and not a cheap one."""
 
-    def repeats(length_ns: int) -> int:
+    def excess(length_ns: int) -> int:
         raise AssertionError("asked")
 
-    verdict(only(FAST, confidence=Fraction(99, 100)), long, short, repeats=repeats, **options)
-    verdict(only(FAST), Counts(0, 6), Counts(0, 6), repeats=repeats)
+    verdict(only(FAST, confidence=Fraction(99, 100)), long, short, excess=excess, **options)
+    verdict(only(FAST), Counts(0, 6), Counts(0, 6), excess=excess)
 
 
 def test_the_facts_of_a_tier():
     """How many events it rests on, both burn rates, the share of the budget, and what was left out; fit for JSON."""
     plan = only(FAST, confidence=Fraction(99, 100))
-    found = find(plan, {HOUR_NS: Counts(960, 40), 5 * MINUTE_NS: Counts(50, 50)}.__getitem__, repeats=lambda _: 4)
+    found = find(plan, {HOUR_NS: Counts(960, 40), 5 * MINUTE_NS: Counts(50, 50)}.__getitem__, excess=lambda _: 40)
     data = found["page-fast"].data
     assert found["page-fast"].severity == "page"
     assert (data["valid_long"], data["bad_long"], data["valid_short"], data["bad_short"]) == (1000, 40, 100, 50)
     assert (data["burn_long"], data["burn_short"], data["factor"], data["bar_ratio"]) == (40, 500, 14.4, 0.0144)
     assert data["budget_spent_ratio"] == pytest.approx(40 / 720)
-    assert (data["repeats"], data["held"], data["confidence"]) == (4, False, 0.99)
+    assert (data["causes"], data["held"], data["confidence"]) == (20, False, 0.99)
     assert json.loads(json.dumps(data)) == data
     empty = find(plan, lambda _: Counts())["page-fast"].data
     assert (empty["burn_long"], empty["burn_short"], empty["budget_spent_ratio"]) == (None, None, None)

@@ -54,11 +54,11 @@ def test_an_engine_decides_the_same(table, make_engine, per_s, tries, burn, guar
     slo = SLO("simulated", match={"kind": "call"}, alerts=alerts)
     simulation = Simulation(make_engine(slo, geometry=GEOMETRY, clock=ManualClock(START_NS)))
     for slot in range(EIGHT_HOURS):
-        valid, bad, repeats = (int(part[slot + 1] - part[slot]) for part in (slots.valid, slots.bad, slots.repeats))
+        valid, bad, excess = (int(part[slot + 1] - part[slot]) for part in (slots.valid, slots.bad, slots.excess))
         simulation.record(good=valid - bad)
         for failure in range(bad):
             simulation.fail(trace_id=1 + slot * 10_000 + failure // tries)
-        assert repeats == bad - bad // tries
+        assert excess == bad * (tries - 1)
         simulation.wait(ns=table.SLOT_NS)
         simulation.turn()
     told = [(at_ns // table.SLOT_NS, event, alert) for at_ns, event, alert in simulation.told]
@@ -70,10 +70,10 @@ def test_what_is_drawn_is_what_was_asked_for(table):
     """The rate of events and the share of failures are the same, however the failures come."""
     for tries in (1, 3):
         slots = table.draw(np.random.default_rng(1), 100.0, np.full(10_000, 0.1), tries)
-        valid, bad, repeats = (int(part[-1]) for part in (slots.valid, slots.bad, slots.repeats))
+        valid, bad, excess = (int(part[-1]) for part in (slots.valid, slots.bad, slots.excess))
         assert abs(valid / 10**7 - 1) < 0.01
         assert abs(bad / valid / 0.1 - 1) < 0.01
-        assert repeats * tries == bad * (tries - 1)
+        assert excess == bad * (tries - 1)
 
 
 def test_quantiles(table):

@@ -10,7 +10,7 @@ from drive import advance
 from otelslo import SLO
 from otelslo.alerts import DEFAULT_NAMES
 from otelslo.notice import Notice
-from otelslo.oncall import repeated
+from otelslo.oncall import shared
 from otelslo.ring.geometry import Geometry
 from otelslo.snapshot import Loss
 from otelslo.window import SECOND_NS
@@ -151,9 +151,9 @@ def test_failures_of_one_cause_count_once():
     def loss(reason="5xx", count=1, trace="", worker="1", at_s=0):
         return Loss(at_s * SECOND_NS, 0, reason, count, "", 500, "", "", 0, trace, worker)
 
-    assert repeated([loss(), loss()]) == 0
-    assert repeated([loss(trace="a"), loss(trace="a", count=3), loss(trace="b")]) == 3
-    assert repeated([loss("crashed", 7), loss("crashed", 2, worker="2")]) == 7
+    assert shared([loss(), loss()]) == 0
+    assert shared([loss(trace="a"), loss(trace="a", count=3), loss(trace="b")]) == 12
+    assert shared([loss("crashed", 7), loss("crashed", 2, worker="2")]) == 42 + 2
 
 
 def test_the_slices_of_an_objective_burn_slice_by_slice(leading):

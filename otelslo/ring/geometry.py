@@ -34,7 +34,7 @@ class Geometry:
     max_histograms: int = 128
     max_blocks: int = 256
     fine_ns: int = 10 * _SECOND
-    fine_slots: int = 2160
+    fine_slots: int = 2164  # a window of 6 hours needs one more at each end
     fine_per_coarse: int = 30
     coarse_slots: int = 10_080
     snapshot_ns: int = 60 * _SECOND

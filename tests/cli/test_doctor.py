@@ -117,7 +117,9 @@ def test_no_state_is_exit_code_3_with_a_remedy(tmp_path: Path) -> None:
     answer = json.loads(result.stdout)
     assert answer["verdict"] == "no state"
     assert "--state-dir" in of(answer["findings"], "directory", "is not there")["remedy"]
-    assert {"versions", "platform", "time zones", "configuration", "exporters", "channels"} <= {one["area"] for one in answer["findings"]}
+    assert {"versions", "platform", "time zones", "configuration", "exporters", "channels"} <= {
+        one["area"] for one in answer["findings"]
+    }
     assert not (tmp_path / "nothing").exists()
     (tmp_path / "file").touch()
     assert doctor(tmp_path / "file").exit_code == 1
