@@ -27,7 +27,7 @@ from otelslo.errors import OtelsloError
 from otelslo.evaluate import Book, Traffic, statuses, traffic
 from otelslo.event import Event
 from otelslo.faults import Faults
-from otelslo.judging import Judge
+from otelslo.judging import Judge, refuse_unreachable
 from otelslo.kernels import layout as at
 from otelslo.latencies import whole_ns
 from otelslo.limit import Limit
@@ -42,7 +42,6 @@ from otelslo.rowkey import RowKey
 from otelslo.serving import AtLeast, Serving
 from otelslo.slo import SLO
 from otelslo.status import Status
-from otelslo.window import format_duration
 
 if TYPE_CHECKING:
     from otelslo.kernels.ring import Kernels
@@ -251,9 +250,10 @@ class Engine:
         loaded = configuration.given_or_loaded(slos, limits)
         new, limited = loaded.slos, loaded.limits
         with self._starting:
+            self.channels = loaded.channels if slos is None else self.channels
             told = configuration.difference((*self.slos, *self.limits), (*new, *limited))
             if self._started:
-                self._refuse_longer(new)
+                refuse_unreachable(new, self.ring.geometry)
                 judge = self._judge_of(new)
                 self._set(new, limited)
                 self.judge = judge
@@ -271,18 +271,6 @@ class Engine:
     def on_reload(self, renew: Callable[[], None]) -> None:
         """Have `renew` called when tracks and objectives have changed."""
         self._on_reload.append(renew)
-
-    def _refuse_longer(self, slos: tuple[SLO, ...]) -> None:
-        reach_ns, slot_ns = self.ring.geometry.reach_ns, self.ring.geometry.coarse_ns
-        for slo in slos:
-            if slo.slices is not None and slo.slices.length_ns % slot_ns:
-                problem = f"the slices of {slo.name} are finer than the slots of the running ring"
-                raise OtelsloError(f"{problem} ({format_duration(slot_ns)}). Restart all workers")
-            if slo.window_ns > reach_ns:
-                problem = (
-                    f"the window of {slo.name} is longer than the running ring reaches ({format_duration(reach_ns)})"
-                )
-                raise OtelsloError(f"{problem}. Restart all workers")
 
     # ── what edges use ─────────────────────────────────────────────────────────────────────────────────────────────
     def attach(self) -> bool:

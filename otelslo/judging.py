@@ -7,17 +7,19 @@ beside the old one and put in its place.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from otelslo.definition import Definition
-from otelslo.errors import CapacityError, StateError
+from otelslo.errors import CapacityError, OtelsloError, StateError
 from otelslo.event import Event
 from otelslo.kernels import layout as at
 from otelslo.names import OTHER, Names
 from otelslo.objective import Objective
 from otelslo.plans import Entry, Labels, Plans, plan_words
+from otelslo.ring.geometry import Geometry
 from otelslo.slo import SLO
+from otelslo.window import format_duration
 
 if TYPE_CHECKING:
     from otelslo.ring.live import Ring
@@ -184,3 +186,16 @@ class Judge:
             most -= made
             changed = changed or adopted or made > 0
         return changed
+
+
+def refuse_unreachable(slos: Iterable[SLO], geometry: Geometry) -> None:
+    """Raises OtelsloError: a running ring of this geometry does not reach so far, or its slots are too coarse."""
+    slot_ns = geometry.coarse_ns
+    for slo in slos:
+        if slo.slices is not None and slo.slices.length_ns % slot_ns:
+            problem = f"the slices of {slo.name} are finer than the slots of the running ring"
+            raise OtelsloError(f"{problem} ({format_duration(slot_ns)}). Restart all workers")
+        if slo.window_ns > geometry.reach_ns:
+            reach = format_duration(geometry.reach_ns)
+            problem = f"the window of {slo.name} is longer than the running ring reaches ({reach})"
+            raise OtelsloError(f"{problem}. Restart all workers")

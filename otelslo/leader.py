@@ -52,6 +52,7 @@ class Leader:
         self.store = Store(engine.state_dir / state.DATABASE_FILE, engine.retention_ns, longest_ns)
         self.dispatch = Dispatch(engine.exporters, engine.fault, self._may_send)
         self.duty: Duty | None = None
+        self._channels = engine.channels
         self._book = Book()
         self.asking = Asking(self._observe, engine.fault)
         self._lock: FileLock | None = None
@@ -142,6 +143,7 @@ class Leader:
 
     def _go_on_duty(self) -> None:
         engine = self._engine
+        self._channels = engine.channels
         try:
             note = partial(self.note, "notice")
             book = PostBook(engine.ring, engine.channels or DEFAULT_CHANNELS, engine.fault)
@@ -151,12 +153,15 @@ class Leader:
         except StateError as e:
             self.problem(f"alerts are not decided: {e}")
 
-    def step_down(self) -> None:
-        self._fencing, self._collector = None, None
-        self.dispatch.end(grace_ns=0)
+    def _go_off_duty(self) -> None:
         duty, self.duty = self.duty, None
         if duty is not None:
             duty.end(grace_ns=0)
+
+    def step_down(self) -> None:
+        self._fencing, self._collector = None, None
+        self.dispatch.end(grace_ns=0)
+        self._go_off_duty()
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.release()
@@ -169,6 +174,9 @@ class Leader:
         moved = ring.note_wall(engine.clock.wall_ns())
         if moved is not None:
             self._tell("clock", f"the wall clock was stepped by {moved / 1e9:+.3f} s; no event or window moves with it")
+        if engine.channels is not self._channels:  # the configuration was reloaded
+            self._go_off_duty()
+            self._go_on_duty()
         self._commit(now, last)
         if not last:
             self.asking.tend(engine.limits, now)

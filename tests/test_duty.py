@@ -7,7 +7,7 @@ import json
 import pytest
 from drive import advance
 
-from otelslo import SLO
+from otelslo import SLO, Engine, ManualClock
 from otelslo.alerts import DEFAULT_NAMES
 from otelslo.notice import Notice
 from otelslo.oncall import shared
@@ -167,3 +167,18 @@ def test_the_slices_of_an_objective_burn_slice_by_slice(leading):
     assert play(engine, 600, good=1) == []
     told = play(engine, 180, bad=1)
     assert [alert for _, _, alert in told][-1] == "page-fast"
+
+
+def test_channels_are_taken_over_with_the_configuration(tmp_path, monkeypatch, make_engine):
+    """Those that are told from now on; what waits for one that is gone is dropped, and said."""
+    file = tmp_path / "slo.yaml"
+    file.write_text("channels: {first: log}\nslos: [{name: calls, match: {kind: call}, alerts: {guard: off}}]\n")
+    monkeypatch.setenv("OTELSLO_CONFIG", str(file))
+    engine = Engine(state_dir=tmp_path / "state", clock=ManualClock(), runner=False, geometry=GEOMETRY).start()
+    engine.runner.tick()
+    assert [one.name for one in engine.runner.leader.duty.channels()] == ["first"]
+    file.write_text(file.read_text().replace("first", "second"))
+    engine.reload()
+    engine.runner.tick()
+    assert [one.name for one in engine.runner.leader.duty.channels()] == ["second"]
+    engine.close()

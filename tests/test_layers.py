@@ -142,7 +142,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
     "cli": ENGINE
     | {"explain", "explanation", "notice", "oncall"}
-    | {"engine", "exporters", "asgi", "cli", "runner", "default", "__init__", "openslo"}
+    | {"engine", "exporters", "channels", "asgi", "cli", "runner", "default", "__init__", "openslo"}
     | {"edge", "frameworks", "lint", "routes"},
 }
 
