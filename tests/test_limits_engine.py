@@ -172,9 +172,9 @@ def test_a_breach_is_told_once_and_resolves(leading):
     turn(engine)
     turn(engine)
     assert told(engine) == [("firing", "age", "limit", "ticket"), ("resolved", "age", "limit", "ticket")]
-    assert said(engine) == ["age: 90 d, more than its limit of 90 d", "age: 40 s, within its limit of 90 d again"] or (
-        "more than its limit of 90 d" in said(engine)[0]
-    )
+    firing, resolved = said(engine)
+    assert firing == "age: 90d5s, more than its limit of 90 d"
+    assert resolved == "age: 40 s, within its limit of 90 d again"
 
 
 def test_a_notice_says_what_a_limit_is_about(leading):
@@ -214,7 +214,7 @@ def test_a_breach_that_is_not_observed_any_more_goes_on(leading):
 
 
 def test_only_the_limit_s_own_channels_are_told(make_engine):
-    limits = [Limit("a", limit=1, notify=["ops"]), Limit("b", limit=1, notify=[]) if False else Limit("b", limit=1)]
+    limits = [Limit("a", limit=1, notify=["ops"]), Limit("b", limit=1)]
     engine = make_engine(SLO("calls"), limits=limits, clock=ManualClock(NOW_NS))
     engine.channels = NOWHERE | {"second": NOWHERE["ops"]}
     engine.runner.tick()
