@@ -55,6 +55,8 @@ def findings(
     observed_ns: int,
     ever_valid: bool,
     firing: Collection[str] = (),
+    events_over: CountsOver | None = None,
+    parts: int = 1,
 ) -> list[Finding]:
     """One finding for each alert of the plan, in its order.
 
@@ -62,17 +64,19 @@ def findings(
     over the causes (a crash, a trace) that n of its bad events share, and is asked only where it can matter.
     `remaining_ratio` is what is left of the budget (None: no data). `observed_ns` is for how long, up to now, events
     would have been seen; `ever_valid` whether any valid one was. `firing` names the alerts that fire already: they go
-    on while their windows say so, without another test of chance.
+    on while their windows say so, without another test of chance. Where counts are of slices, `events_over` are those
+    of events, and a slice has `parts`.
     """
     counts_over = cache(counts_over)
-    judge = _Tiers(plan, target, window_ns, counts_over, excess)
+    events_over = counts_over if events_over is None else events_over
+    judge = _Tiers(plan, target, window_ns, counts_over, excess, parts)
     found = [judge.finding(tier, tier.name in firing) for tier in plan.tiers]
     if plan.no_data_ns is not None:
-        found.append(_no_data(plan.no_data_ns, counts_over, observed_ns, ever_valid))
+        found.append(_no_data(plan.no_data_ns, events_over, observed_ns, ever_valid))
     if plan.exhausted is not None:
         found.append(_exhausted(plan.exhausted, remaining_ratio, BUDGET_EXHAUSTED in firing))
     if plan.exclusion_share is not None:
-        found.append(_exclusion_share(plan.exclusion_share, counts_over, plan.confidence, EXCLUSION_SHARE in firing))
+        found.append(_exclusion_share(plan.exclusion_share, events_over, plan.confidence, EXCLUSION_SHARE in firing))
     return found
 
 
@@ -85,6 +89,7 @@ class _Tiers:
     window_ns: int
     counts_over: CountsOver
     excess: Callable[[int], int]
+    parts: int
 
     def finding(self, tier: Tier, fires: bool) -> Finding:
         long = self.counts_over(tier.long_ns)
@@ -112,10 +117,11 @@ class _Tiers:
         ratio: a crash counts once among many, and where each trace fails three times the alert is not held back for
         good, as it would be if repeats were only left out.
         """
-        if long.bad < FEWEST or not rejects(long.bad, long.valid, bar, confidence):
+        bad, valid = long.bad // self.parts, long.valid // self.parts
+        if bad < FEWEST or not rejects(bad, valid, bar, confidence):
             return None, True  # fewer failures would be no better evidence
-        causes = long.bad * long.bad // (long.bad + max(self.excess(tier.long_ns), 0))
-        return causes, causes < FEWEST or not rejects(causes, long.valid * causes // long.bad, bar, confidence)
+        causes = bad * bad // (bad + max(self.excess(tier.long_ns), 0))
+        return causes, causes < FEWEST or not rejects(causes, valid * causes // bad, bar, confidence)
 
     def _facts(self, tier: Tier, long: Counts, short: Counts, bar: Fraction) -> dict[str, Any]:
         return {

@@ -14,6 +14,7 @@ from otelslo.explanation import Explanation
 from otelslo.limit import Limit
 from otelslo.limits import LimitStatus
 from otelslo.notice import Notice
+from otelslo.slices import Slices
 from otelslo.snapshot import SavedLoss
 from otelslo.status import iso
 from otelslo.window import HOUR_NS, readable_duration
@@ -41,7 +42,7 @@ def announce(one: Judged, transition: Transition, losses: Sequence[SavedLoss]) -
         excluded_since=one.tally.excluded_since(start_ns),
     )
     title = headline(one, state)
-    text = "\n".join([*_grounds(state.data), *explain_text(explanation)])
+    text = "\n".join([*_grounds(state.data, status.slices), *explain_text(explanation)])
     return Notice(
         key=transition.key,
         event=transition.event,
@@ -136,15 +137,18 @@ def _headline(alert: str, event: str, data: Mapping[str, Any]) -> str:
     return f"burning the error budget {rates} ({alert})"
 
 
-def _grounds(data: Mapping[str, Any]) -> list[str]:
+def _grounds(data: Mapping[str, Any], slices: Slices | None) -> list[str]:
     """What the decision rests on."""
     if "valid_long" in data:
-        causes = data.get("causes") or data["bad_long"]
-        once = f" (as good as {causes:,}: some share a crash or a trace)" if causes < data["bad_long"] else ""
+        unit, parts = ("events", 1) if slices is None else ("slices", slices.parts)
+        valid, bad, few, few_bad = (
+            data[key] // parts for key in ("valid_long", "bad_long", "valid_short", "bad_short")
+        )
+        causes = data.get("causes") or bad
+        once = f" (as good as {causes:,}: some share a crash or a trace)" if causes < bad else ""
         return [
-            f"Rests on {data['valid_long']:,} valid events in {readable_duration(data['long_ns'])}, "
-            f"{data['bad_long']:,} bad{once}; {data['valid_short']:,} and {data['bad_short']:,} in "
-            f"{readable_duration(data['short_ns'])}; "
+            f"Rests on {valid:,} valid {unit} in {readable_duration(data['long_ns'])}, {bad:,} bad{once}; "
+            f"{few:,} and {few_bad:,} in {readable_duration(data['short_ns'])}; "
             f"it fires above a burn rate of {_rate(data['factor'])}"
         ]
     if "week_excluded" in data:

@@ -178,7 +178,7 @@ class Leader:
             self._go_off_duty()
             self._go_on_duty()
         self._commit(now, last)
-        if not last:
+        if self.leading and not last:
             self.asking.tend(engine.limits, now)
 
     def _observe(self, limit: str, value: object, since: object) -> None:

@@ -206,25 +206,27 @@ def exact_number(value: object) -> Fraction:
     """A number of any numeric type, exactly; a float as it is printed. BadValue for what is none, or not finite."""
     if isinstance(value, bool) or not isinstance(value, numbers.Number):
         raise BadValue(f"{shown(value)} is no number", _REMEDY)
-    try:
-        if isinstance(value, numbers.Rational):
-            return _bounded(Fraction(int(value.numerator), int(value.denominator)), value)
-        text = float.__repr__(value) if isinstance(value, float) else str(value)
-        number = Decimal(text)  # numpy's floats print themselves, too
-        if number.is_finite():
-            if max(abs(number.adjusted()), len(number.as_tuple().digits)) > _MOST_DIGITS:
-                raise BadValue(f"{shown(value)} is out of range", "Write a number that a float can be")
-            return _bounded(Fraction(number), value)
-    except (ArithmeticError, ValueError) as e:
-        if isinstance(e, BadValue):
-            raise
-    raise BadValue(f"{shown(value)} is no finite number", _REMEDY)
+    if isinstance(value, numbers.Rational):
+        return _bounded(Fraction(int(value.numerator), int(value.denominator)))
+    try:  # numpy's floats print themselves, too
+        number = Decimal(float.__repr__(value) if isinstance(value, float) else str(value))
+    except ArithmeticError:
+        number = Decimal("NaN")
+    if not number.is_finite():
+        raise BadValue(f"{shown(value)} is no finite number", _REMEDY)
+    if max(abs(number.adjusted()), len(number.as_tuple().digits)) > _MOST_DIGITS:
+        raise _out_of_range()
+    return _bounded(Fraction(number))
 
 
-def _bounded(number: Fraction, value: object) -> Fraction:
+def _bounded(number: Fraction) -> Fraction:
     if max(number.numerator.bit_length(), number.denominator.bit_length()) > _MOST_BITS:
-        raise BadValue(f"{shown(value)} is out of range", "Write a number that a float can be")
+        raise _out_of_range()
     return number
+
+
+def _out_of_range() -> BadValue:
+    return BadValue("a number of so many digits is out of range", "Write one that a float can be")
 
 
 def exact_duration(value: object) -> Fraction:

@@ -160,11 +160,13 @@ def _stepped(
         status.target,
         status.window_ns,
         one.tally.over,
-        lambda length_ns: excess(one, length_ns),
+        (lambda length_ns: excess(one, length_ns)) if definition.slices is None else lambda length_ns: 0,
         remaining_ratio=status.full_budget.remaining_ratio,
         observed_ns=0 if status.observed_since_ns is None else status.now_ns - status.observed_since_ns,
         ever_valid=one.tally.total.valid > 0,
         firing=firing_names(before, definition.name, status.group),
+        events_over=one.tally.events_over,
+        parts=1 if definition.slices is None else definition.slices.parts,
     )
     return step(before, definition.name, status.group, found, definition.alerts.tiers, now_wall_ns)
 

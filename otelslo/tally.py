@@ -96,6 +96,10 @@ class Tally:
         """All events from `start_ns` on, without those that were excluded since."""
         return self._without(self._events(start_ns), start_ns)
 
+    def events_over(self, window_ns: int) -> Counts:
+        """Events of the last `window_ns`, whatever the unit is, without those that were excluded since."""
+        return self.over(window_ns) if self._slices is None else self.kept(self._now_ns - window_ns)
+
     def excluded_since(self, start_ns: int) -> Counts:
         """Events from `start_ns` on that were good or bad until they were excluded after the fact."""
         taken = Counts()

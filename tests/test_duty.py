@@ -182,3 +182,14 @@ def test_channels_are_taken_over_with_the_configuration(tmp_path, monkeypatch, m
     engine.runner.tick()
     assert [one.name for one in engine.runner.leader.duty.channels()] == ["second"]
     engine.close()
+
+
+def test_empty_slices_are_no_excluded_events_and_parts_are_no_failures(leading):
+    """A quiet hour hides nothing; and one bad slice of a thousand million parts is one failure."""
+    engine = leading(budgeting="ratio_timeslices", slice="1m", target="99%", alerts={"no_data": "30m"})
+    play(engine, 60 - engine.clock.ring_ns() // SECOND_NS % 60, good=1)
+    assert play(engine, 1200) == []
+    assert play(engine, 60, bad=1) == []
+    assert play(engine, 60) == []
+    assert play(engine, 30) == []
+    assert [alert for _, _, alert in play(engine, 1800)] == ["no-data"]

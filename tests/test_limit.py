@@ -252,6 +252,7 @@ def test_numpy_s_numbers_are_numbers():
         (NUMBER, float("nan"), None, "no finite number"),
         (NUMBER, Decimal("Infinity"), None, "no finite number"),
         (NUMBER, Decimal("1e999999999999"), None, "out of range"),
+        pytest.param(NUMBER, 10**5000, None, "out of range", id="5001 digits"),
         (NUMBER, 1j, None, "no finite number"),
         (NUMBER, None, 1_700_000_000, "since= is for ages"),
         (AGE, 12, None, "no duration"),

@@ -133,6 +133,7 @@ def test_a_target_is_exact_however_it_is_written(value):
     ("value", "says"),
     [
         ("100%", "no error budget"),
+        ("100%", r'such as "99\.9%", or declare a limit for what must never be exceeded$'),
         ("1", "no error budget"),
         (1, "no error budget"),
         (1.0, "no error budget"),

@@ -1,4 +1,4 @@
-"""What `otelslo status` shows of decisions: alerts, both bases of a budget, agreements, windows, slices, what is apart."""
+"""What `otelslo status` shows of decisions: alerts, both bases of a budget, windows, slices, what is apart."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from otelslo.cli.tables import glyphs
 from otelslo.notes import SNAP_NS
 from otelslo.ring.geometry import Geometry
 from otelslo.status import Status
+from otelslo.window import format_ratio
 
 from .invoke import invoke
 
@@ -155,7 +156,7 @@ def test_a_calendar_window_has_bounds_and_both_bases(played, columns: int) -> No
     assert "of the month at this traffic; of what came so far, 5.00× spent" in drawn
     assert "99% met, " in drawn
     (status,) = seen.statuses()
-    assert f"{status.full_budget.remaining_ratio:.2%} left".replace("%", "") != ""
+    assert f"{format_ratio(status.full_budget.remaining_ratio)} left" in drawn
     assert status.full_budget.remaining > 0 > status.budget.remaining
 
 

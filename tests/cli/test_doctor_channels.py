@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from channels.hook import hooked
-from exporters.receiver import Answer
+from exporters.receiver import status
 
 from otelslo import SLO, Engine, ManualClock
 from otelslo.cli import doctor_channels
@@ -80,7 +80,7 @@ def test_each_channel_is_made_and_nothing_is_sent(engine: Engine, tmp_path: Path
 
 
 def test_a_test_arrives_or_not(engine: Engine, tmp_path: Path) -> None:
-    with hooked() as hook, hooked(Answer(503)) as busy:
+    with hooked() as hook, hooked(status(503)) as busy:
         options = {"allow_http": True, "allow_private": True}
         configure(
             tmp_path,
