@@ -35,12 +35,36 @@ class Plan:
     leader_s: int
     wrk_pairs: int
     wrk_s: int
+    tail_pairs: int
+    tail_s: int
     months: int
     incidents: int
 
 
-FULL = Plan(rounds=41, slice_ns=20_000_000, process_runs=5, leader_s=20, wrk_pairs=9, wrk_s=4, months=50, incidents=50)
-QUICK = Plan(rounds=9, slice_ns=4_000_000, process_runs=1, leader_s=4, wrk_pairs=5, wrk_s=1, months=2, incidents=5)
+FULL = Plan(
+    rounds=41,
+    slice_ns=20_000_000,
+    process_runs=5,
+    leader_s=20,
+    wrk_pairs=9,
+    wrk_s=4,
+    tail_pairs=3,
+    tail_s=30,
+    months=50,
+    incidents=50,
+)
+QUICK = Plan(
+    rounds=9,
+    slice_ns=4_000_000,
+    process_runs=1,
+    leader_s=4,
+    wrk_pairs=5,
+    wrk_s=1,
+    tail_pairs=1,
+    tail_s=2,
+    months=2,
+    incidents=5,
+)
 
 
 @dataclass(frozen=True)

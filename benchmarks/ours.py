@@ -14,13 +14,13 @@ WINDOW_NS = 30 * 86_400 * 10**9
 BEGIN_END = "it.end(page, number, it.begin(page, number), plan)"
 
 
-def slos(count: int, **match: str) -> list[Any]:
+def slos(count: int, first: int = 0, alerts: str | None = None, **match: str) -> list[Any]:
     """`count` SLOs that all match: availability and latency by turns, under names like "availability-0"."""
     from otelslo import SLO
 
     made = []
-    for number in range(count):
-        where = {"match": match} if match else {}
+    for number in range(first, first + count):
+        where: dict[str, Any] = {"match": match, "alerts": alerts} if match else {"alerts": alerts}
         if number % 2 == 0:
             made.append(SLO(name=f"availability-{number}", target="99.9%", window=WINDOW, **where))
         else:
