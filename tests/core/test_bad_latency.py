@@ -41,7 +41,7 @@ def stored(engine: Engine) -> tuple[int, int, int]:
         *(True, False, Decimal(5), Fraction(5), np.float64("nan"), np.float32("inf"), np.float64(-1), np.int8(-3)),
         *(np.uint64(2**63 + 5), np.array([1, 2]), np.array(["5"]), np.bool_(True)),
     ],
-    ids=repr,
+    ids=lambda value: repr(value).partition(" at ")[0],
 )
 def test_refused(calls: Engine, latency: Any) -> None:
     track = calls.track("call")
