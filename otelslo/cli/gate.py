@@ -133,6 +133,8 @@ def _draw(found: Answer, code: int, reason: str | None, failure: str) -> None:
     out = tables.console()
     if found.lines:
         out.print(_table(found))
+        if any(line.status is not None and line.status.projected is not None for line in found.lines):
+            out.print(Text(" A window that is not full yet is judged by what came so far.", style="dim"))
         out.print()
     if code == GO and reason is not None:
         would_be = "GO" if found.exit_code == GO else "NO GO"
@@ -163,6 +165,6 @@ def _table(found: Answer) -> object:
         name.append(f"  {tables.clean(line.group)}" if line.group is not None else "", style="not bold cyan")
         name.append(f"\n{tables.clean(judged.message, 300)}" if judged.message else "", style="not bold")
         name.append("" if judged.allowed else f"\n{tables.clean(judged.because, 1000)}", style="not bold dim")
-        left = Text(g.dash, style="dim") if status is None else tables.budget_left(status, g)
+        left = Text(g.dash, style="dim") if status is None else tables.budget_left(status, g, status.budget)
         table.add_row(Text(mark, style=style), name, Text(tables.clean(judged.step), style=style), left)
     return table

@@ -109,7 +109,7 @@ def _budget_style(ratio: Fraction | None) -> str:
 
 
 def budget_left(status: Status, g: Glyphs, of: Budget | None = None) -> Text:
-    """ "88.12% left", or how many times over the budget was spent; by default of the budget that decides."""
+    """ "88.12% left", or how many times over the budget was spent; by default of a whole window's budget."""
     ratio = (of or status.full_budget).remaining_ratio
     if ratio is None:
         return Text("untouched", style="dim")
