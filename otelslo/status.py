@@ -90,8 +90,11 @@ class Status:
 
     @property
     def full_budget(self) -> Budget:
-        """The budget of a whole window, projected while there has not been one: alerts and forecasts go by it, since the
-        first failure of a new service has not used up a month. Gates are strict, and go by what came so far."""
+        """The budget of a whole window, projected while there has not been one.
+
+        Alerts and forecasts go by it, since the first failure of a new service has not used up a month. Gates are
+        strict, and go by what came so far.
+        """
         return self.budget if self.projected is None else self.projected
 
     @property
