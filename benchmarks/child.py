@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import select
+import selectors
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -46,9 +46,10 @@ class Running:
         self._role = role
         self._process = subprocess.Popen(command(role, *arguments), cwd=PROJECT, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
-        said, _, _ = select.select([self._process.stdout], [], [], DEADLINE_S)
-        if not said:
-            self._process.kill()
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            if not selector.select(DEADLINE_S):
+                self._process.kill()
         line = self._process.stdout.readline()
         self.ready = _parsed(role, line, "see above", self._process.poll() or 0)
         self.ending: dict[str, Any] = {}

@@ -200,7 +200,8 @@ class AlertState:
     """One alert as it is stored. Times are unix nanoseconds.
 
     `since_wall_ns` is when `state` began, `fired_wall_ns` when it last fired (None: never), which tells one firing from
-    the next. `told` is whether people were told of that firing. `severity` is the one that it fired with.
+    the next. `told` is whether people were told of that firing. `severity` is the one that it fired with; `labels` and
+    `channels` are what it was told by, since only the same labels end it there.
     """
 
     slo: str
@@ -212,6 +213,8 @@ class AlertState:
     fired_wall_ns: int | None = None
     told: bool = False
     data: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    channels: tuple[str, ...] = ()
 
     @property
     def key(self) -> StateKey:
@@ -224,7 +227,8 @@ class AlertState:
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` reads back."""
         names = ("slo", "group", "name", "severity", "state", "since_wall_ns", "fired_wall_ns", "told")
-        return {name: getattr(self, name) for name in names} | {"data": dict(self.data)}
+        rest = {"data": dict(self.data), "labels": dict(self.labels), "channels": list(self.channels)}
+        return {name: getattr(self, name) for name in names} | rest
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> AlertState:
@@ -243,6 +247,8 @@ class AlertState:
                 fired_wall_ns=None if fired is None else int(fired),
                 told=bool(data["told"]),
                 data=dict(data["data"]),
+                labels={str(name): str(text) for name, text in dict(data.get("labels") or {}).items()},
+                channels=tuple(str(name) for name in data.get("channels") or ()),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as damage:
             raise StateError(
@@ -361,4 +367,6 @@ def _fire(state: AlertState, finding: Finding, now_ns: int) -> AlertState:
         fired_wall_ns=fired_ns,
         told=False,
         data=finding.data,
+        labels={},
+        channels=(),
     )

@@ -42,7 +42,8 @@ def announce(one: Judged, transition: Transition, losses: Sequence[SavedLoss]) -
         excluded_since=one.tally.excluded_since(start_ns),
     )
     title = headline(one, state)
-    text = "\n".join([*_grounds(state.data, status.slices), *explain_text(explanation)])
+    first, *rest = explain_text(explanation)  # how bad it is, before why it was told
+    text = "\n".join([first, *_grounds(state.data, status.slices), *rest])
     return Notice(
         key=transition.key,
         event=transition.event,

@@ -41,7 +41,8 @@ _EXAMPLE = 'Write\nslos:\n  - name: availability\n    target: "99.9%"'
 class Config:
     """The objectives in force. `path` says where they came from, None for the default.
 
-    `notices` say what of an OpenSLO file is not done here, or differently, and where it stands.
+    `notices` say what of an OpenSLO file is not done here, or differently, and where it stands. `channels_at` says
+    where what an error says of a channel's options stands.
     """
 
     slos: tuple[SLO, ...]
@@ -53,6 +54,7 @@ class Config:
     notices: tuple[openslo.Finding, ...] = ()
     limits: tuple[Limit, ...] = ()
     locate: Callable[[str, tuple[Key, ...]], str] | None = field(default=None, repr=False, compare=False)
+    channels_at: Callable[[DefinitionError], str] | None = field(default=None, repr=False, compare=False)
 
     def place(self, slo: str, path: tuple[Key, ...]) -> str | None:
         """ "file:line:column" of a key of an SLO, or of the nearest thing around it; None if it came from no file of
@@ -166,8 +168,17 @@ def _from_yaml(documents: list[Document]) -> Config:
         channels = parse_channels(top.get("channels"), Place("file").at("channels"))
     _refuse_unknown_channels(document, "slos", slos, channels)
     _refuse_unknown_channels(document, "limits", limits, channels)
-    locate = _locator(document, slos)
-    return Config(tuple(slos), document.source, state_dir, retention_ns, chosen, channels, limits=limits, locate=locate)
+    return Config(
+        tuple(slos),
+        document.source,
+        state_dir,
+        retention_ns,
+        chosen,
+        channels,
+        limits=limits,
+        locate=_locator(document, slos),
+        channels_at=lambda error: document.place(error.path, error.at_key),
+    )
 
 
 def _limits(document: Document, items: object, slos: Sequence[SLO]) -> tuple[Limit, ...]:

@@ -29,7 +29,8 @@ LOOK_NS = 10 * _SECOND_NS  # other processes post, too: a command that overrides
 GIVEN_UP_NS = 3 * 86_400 * _SECOND_NS
 LONGEST_WAIT_NS = 600 * _SECOND_NS
 _LONGEST_BACKOFF_NS = 300 * _SECOND_NS
-_LIMIT = 10_000
+_DEAD_AFTER = 10  # attempts that failed in a row, of whatever notice
+_LIMIT = 10_000  # of each channel
 Line = tuple[str, str, str | None, str]
 
 
@@ -56,7 +57,7 @@ class Outbox(Protocol):
     """
 
     def due(self, now_wall_ns: int, limit: int) -> list[Parcel]:
-        """At most `limit` parcels in the order in which they were posted.
+        """At most `limit` parcels of each channel in the order in which they were posted.
 
         One that has to wait may be left out, but only with all later ones of its line, and none that waits longer than
         anybody asked for, since then the clock was stepped back. Simplest is to leave out none.
@@ -265,6 +266,9 @@ class Courier:
             self._finish(parcel, found)
         elif route is None:
             self._drop(parcel, "there is no such channel any more", found)
+        elif route.failures >= _DEAD_AFTER and self._wall_ns() - parcel.notice.at_wall_ns >= GIVEN_UP_NS:
+            # Attempts of a dead channel are minutes apart: one for each would keep more than is dropped.
+            self._drop(parcel, "it could not be delivered for 3 days", found)
         else:
             until_ns = max(route.until_ns, self._due_ns(parcel))
             if until_ns > self._monotonic_ns():

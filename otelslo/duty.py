@@ -7,8 +7,9 @@ the counts, and a courier brings the notices to the channels afterwards.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache, cached_property, partial
 from typing import Any
 
 from otelslo import channels
@@ -19,6 +20,7 @@ from otelslo.courier import ChannelState, Courier
 from otelslo.errors import DefinitionError, StateError
 from otelslo.evaluate import Judged
 from otelslo.exporters.sqlite import Store
+from otelslo.exporters.sqlite_retention import LOSS_LIMIT
 from otelslo.limit import Limit
 from otelslo.limits import LimitStatus, assess
 from otelslo.notes import SNAP_NS, Marked
@@ -60,11 +62,11 @@ class Duty:
     ) -> None:
         self._store = store
         chosen = chosen or DEFAULT_CHANNELS
-        self._oncall = OnCall(store.notes.alerts(), tuple(chosen))
+        self._oncall = OnCall(store.notes.alerts(), tuple(chosen), fault)
         made = {name: _Lazy(name, kind, options) for name, (kind, options) in chosen.items()}
         outbox = StoredOutbox(store.notes, fault, wall_ns)
         self._courier = Courier(made, outbox, fault, may_send, note=note, count=count, wall_ns=wall_ns)
-        self._marked = self._read_marks()
+        self._marked = self._read_marks(0)
         self._observed = store.limits.observations()
         self._courier.wake()  # whoever led before may have left something
 
@@ -77,11 +79,13 @@ class Duty:
         """Exclusions and annotations, as of the last turn."""
         return self._marked
 
-    def refresh(self) -> None:
-        """Read anew what people have marked, and what was observed of limits; what was read last stays where that
-        fails."""
+    def refresh(self, since_wall_ns: int = 0) -> None:
+        """Read anew what people have marked (annotations since then, Unix ns), and what was observed of limits.
+
+        What was read last stays where that fails.
+        """
         try:
-            self._marked = self._read_marks()
+            self._marked = self._read_marks(since_wall_ns)
             self._observed = self._store.limits.observations()
         except StateError:
             return
@@ -92,11 +96,20 @@ class Duty:
         found = [assess(limit, self._observed.get(limit.name), now_wall_ns) for limit in limits]
         return [replace(one, alerts=tuple(alerts.get((one.name, None), ()))) for one in found]
 
-    def decide(self, judged: Iterable[Judged], snapshot: Snapshot, limits: Iterable[Limit] = ()) -> Turn:
-        """What follows from this snapshot for all alerts; to be committed with it."""
+    def decide(
+        self,
+        judged: Iterable[Judged],
+        snapshot: Snapshot,
+        limits: Iterable[Limit] = (),
+        defined: Collection[str] = (),
+        between: Callable[[], None] = partial(time.sleep, 0),  # noqa: B008
+    ) -> Turn:
+        """What follows from this snapshot for all alerts, of the objectives that are `defined`; to be committed with
+        it. `between` is called before each objective."""
+        kept = _Losses(self._store, snapshot)
 
         def losses(one: Judged, length_ns: int) -> list[SavedLoss]:
-            return self._losses(one, snapshot, length_ns)
+            return kept.of(one.row_key, length_ns)
 
         def tell(one: Judged, transition: Transition) -> Notice:
             return announce(one, transition, losses(one, span_ns(one, transition)))
@@ -107,6 +120,8 @@ class Duty:
             lambda one, length_ns: shared(loss.loss for loss in losses(one, length_ns)),
             tell,
             self.limits(limits, snapshot.wall_ns),
+            defined,
+            between,
         )
 
     def committed(self, turn: Turn, now_ns: int) -> None:
@@ -128,25 +143,65 @@ class Duty:
         """Send what is due if there is time; the rest stays in the database for whoever leads next."""
         self._courier.close(time.monotonic_ns() + grace_ns)
 
-    def _read_marks(self) -> Marked:
+    def _read_marks(self, since_wall_ns: int) -> Marked:
         notes = self._store.notes
-        return Marked(tuple(notes.exclusions()), tuple(notes.annotations()))
+        return Marked(tuple(notes.exclusions()), tuple(notes.annotations(since_wall_ns)))
 
-    def _losses(self, one: Judged, snapshot: Snapshot, length_ns: int) -> list[SavedLoss]:
-        """Those of the objective and group that are saved, and those of this snapshot that are not yet."""
+
+class _Losses:
+    """Losses as one turn asks for them: those that are saved, and those of its snapshot that are not yet.
+
+    In an outage of everything a thousand objectives ask at once: after the first few all are read at a time.
+    """
+
+    _FEW = 3
+
+    def __init__(self, store: Store, snapshot: Snapshot) -> None:
+        self._store = store
+        self._snapshot = snapshot
+        self._known: dict[str, list[SavedLoss]] = {}
+        self._all = False
+
+    def of(self, row_key: str, length_ns: int) -> list[SavedLoss]:
+        """Of one row, in the last `length_ns`."""
         slot_ns = _FINE_NS if length_ns <= _FINE_REACH_NS else SNAP_NS  # counts begin with a slot, too
-        since_ns = (snapshot.at_ns - length_ns) // slot_ns * slot_ns
-        fresh = [
-            SavedLoss(loss.at_ns + snapshot.wall_offset_ns, one.row_key, loss)
-            for loss in snapshot.losses
-            if loss.at_ns >= since_ns and RowKey.parse(snapshot.row_keys[loss.row]).text() == one.row_key
-        ]
-        try:
-            saved = self._store.losses_of(one.row_key, since_ns + snapshot.wall_offset_ns)
-        except StateError:
-            saved = []
-        known = {(loss.loss.at_ns, loss.loss.reason, loss.loss.worker) for loss in saved}
-        return [loss for loss in fresh if (loss.loss.at_ns, loss.loss.reason, loss.loss.worker) not in known] + saved
+        since_ns = (self._snapshot.at_ns - length_ns) // slot_ns * slot_ns
+        since_wall_ns = since_ns + self._snapshot.wall_offset_ns
+        fresh = [one for one in self._fresh.get(row_key, ()) if one.loss.at_ns >= since_ns]
+        saved = [one for one in self._saved(row_key) if one.wall_ns >= since_wall_ns]
+        known = {_same(one) for one in saved}
+        return [one for one in fresh if _same(one) not in known] + saved
+
+    @cached_property
+    def _fresh(self) -> dict[str, list[SavedLoss]]:
+        snapshot, found = self._snapshot, dict[str, list[SavedLoss]]()
+        names = cache(lambda row: RowKey.parse(snapshot.row_keys[row]).text())
+        for loss in snapshot.losses:
+            one = SavedLoss(loss.at_ns + snapshot.wall_offset_ns, names(loss.row), loss)
+            found.setdefault(names(loss.row), []).append(one)
+        return found
+
+    def _saved(self, row_key: str) -> list[SavedLoss]:
+        """All that are kept, newest first; none where they cannot be read."""
+        if row_key not in self._known and not self._all:
+            try:
+                if len(self._known) < self._FEW:
+                    self._known[row_key] = self._store.losses_of(row_key, 0)
+                else:
+                    self._read_all()
+            except StateError:
+                return []
+        return self._known.get(row_key, [])
+
+    def _read_all(self) -> None:
+        known: dict[str, list[SavedLoss]] = {}
+        for one in self._store.losses(2 * LOSS_LIMIT):
+            known.setdefault(one.row_key or "", []).append(one)
+        self._known, self._all = known, True
+
+
+def _same(one: SavedLoss) -> tuple[int, str, str]:
+    return one.loss.at_ns, one.loss.reason, one.loss.worker
 
 
 class _Lazy:

@@ -40,12 +40,18 @@ class BadValue(OtelsloError, ValueError):
         return _sentences(self.problem, self.remedy)
 
 
+class NotHere(BadValue):
+    """A value that may well be right, but what it points at is not on this host or in this process."""
+
+
 class DefinitionError(OtelsloError, ValueError):
     """A definition that cannot be meant: `place: problem. remedy`.
 
     `path` is the key's way inside its definition, for readers that know lines and columns; `at_key` says that the
-    key itself is wrong, rather than its value.
+    key itself is wrong, rather than its value; `not_here` that it may be right where what it points at is.
     """
+
+    not_here = False
 
     def __init__(
         self, place: str, problem: str, remedy: str = "", *, path: tuple[Key, ...] = (), at_key: bool = False
@@ -82,7 +88,9 @@ class Place:
         try:
             return parser(value)
         except BadValue as refused:
-            raise self.error(refused.problem, refused.remedy) from None
+            error = self.error(refused.problem, refused.remedy)
+            error.not_here = isinstance(refused, NotHere)
+            raise error from None
 
     def expect(self, value: object, kind: type[T], wanted: str) -> T:
         """`value`, if it is a `kind` (a bool is no int); DefinitionError "is ..., wanted" otherwise."""

@@ -14,8 +14,10 @@ from otelslo.kernels.bounds import USED_WORDS
 from otelslo.latencies import observed, quantile_ns
 from otelslo.notes import SNAP_NS, Marked, snapped
 from otelslo.ring.reader import Reader
+from otelslo.slices import Slices
 from otelslo.status import Status, assess
-from otelslo.tally import CountSince, Line, Rows, Span, Tally, merged
+from otelslo.tally import CountSince, Line, Rows, Span, Still, Tally, merged
+from otelslo.window import WEEK_NS
 
 __all__ = ["Book", "CountSince", "Judged", "Rows", "Traffic", "statuses", "traffic"]
 
@@ -36,7 +38,7 @@ class Book:
         key = (definition.name, definition.meaning, group)
         line = self._lines.get(key)
         if line is None or not line.goes_on(definition.slices, excluded):
-            line = self._lines[key] = Line(definition.slices, excluded)
+            line = self._lines[key] = _line_of(definition, definition.slices, excluded)
         return line
 
 
@@ -74,20 +76,28 @@ def judged(
 ) -> list[Judged]:
     """As `statuses`, each with its counts of any other window; `between` is called after each."""
     by_meaning = _rows_by_meaning(rows)
+    still = Still(rows) if isinstance(rows, Reader) else rows
     found = []
     for definition in definitions:
         excluded, planned = _spans(definition, rows, now_ns, marked)
         for group, row in by_meaning.get((definition.name, definition.meaning), ()):
             if group in (OVERFLOW, UNKNOWN) and rows.counts(row) == Counts():
                 continue
-            line = book.line(definition, group, excluded) if book is not None else None
-            tally = Tally(rows, row, now_ns, definition.slices, excluded, count_since, line)
-            status = _status(definition, group, rows, row, now_ns, tally, planned)
+            line = (book or Book()).line(definition, group, excluded)
+            # The compiled count sees each moment anew: it is for what needs no differences of windows.
+            simple = definition.slices is None and not excluded and not planned
+            tally = Tally(still, row, now_ns, definition.slices, excluded, count_since if simple else None, line)
+            status = _status(definition, group, still, row, now_ns, tally, planned)
             alerts = marked.alerts.get((definition.name, group))
             status = replace(status, alerts=tuple(alerts)) if alerts else status
             found.append(Judged(definition, status, tally, rows.row_name(row).text(), now_ns))
             between()
     return found
+
+
+def _line_of(definition: Definition, slices: Slices, excluded: tuple[Span, ...]) -> Line:
+    """For the longest window that is asked for: a row may be older by years."""
+    return Line(slices, excluded, max(definition.window_ns, WEEK_NS))
 
 
 def _status(

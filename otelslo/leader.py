@@ -176,6 +176,7 @@ class Leader:
             self._tell("clock", f"the wall clock was stepped by {moved / 1e9:+.3f} s; no event or window moves with it")
         if engine.channels is not self._channels:  # the configuration was reloaded
             self._go_off_duty()
+        if self.duty is None:  # or the database could not be read when it was to begin
             self._go_on_duty()
         self._commit(now, last)
         if self.leading and not last:
@@ -193,8 +194,8 @@ class Leader:
         snapshot = self._collector.collect(now_ns, engine.definitions_json)
         closing = last or snapshot.closes or self.store.needs_full
         duty = self.duty if self.duty is not None and (last or self.duty.due(now_ns)) else None
-        judged = self._judged(snapshot, duty) if closing or duty or self._is_due() else None
-        turn = duty.decide(judged, snapshot, engine.limits) if duty and judged is not None else None
+        judged = self._judged_or_none(snapshot, duty) if closing or duty or self._is_due() else None
+        turn = self._turn(duty, judged, snapshot) if duty and judged is not None else None
         report = self._report(snapshot, judged, turn) if judged is not None else None
         decided = json.dumps([status.to_json() for status in report.statuses]) if report and closing else None
         told = turn.told if turn is not None else None
@@ -219,17 +220,33 @@ class Leader:
             for text in self.dispatch.news():
                 self.note("export", text)
 
+    def _turn(self, duty: Duty, judged: list[Judged], snapshot: Snapshot) -> Turn:
+        engine = self._engine
+        names = {one.name for one in tuple(engine.definitions)}
+        return duty.decide(judged, snapshot, engine.limits, names, self._breathe)
+
     def _is_due(self) -> bool:
         return self.dispatch.due(time.monotonic_ns())
+
+    def _judged_or_none(self, snapshot: Snapshot, duty: Duty | None) -> list[Judged] | None:
+        """What cannot be judged is no reason not to commit the counts."""
+        try:
+            return self._judged(snapshot, duty)
+        except Exception as e:
+            self._engine.fault("internal", f"objectives cannot be judged: {type(e).__name__}: {e}")
+            return None
 
     def _judged(self, snapshot: Snapshot, duty: Duty | None = None) -> list[Judged]:
         """Decided from exactly what is committed, and from what people have marked since the last turn."""
         if duty is not None:
-            duty.refresh()
+            longest_ns = max((one.window_ns for one in tuple(self._engine.definitions)), default=0)
+            duty.refresh(max(0, snapshot.wall_ns - longest_ns))
         engine = self._engine
         marked = Marked() if self.duty is None else self.duty.marked
         rows = CommittedRows(snapshot, engine.ring.reader)
-        return judged(tuple(engine.definitions), rows, snapshot.at_ns, marked=marked, book=self._book, between=_breathe)
+        return judged(
+            tuple(engine.definitions), rows, snapshot.at_ns, marked=marked, book=self._book, between=self._breathe
+        )
 
     def _report(self, snapshot: Snapshot, found: list[Judged], turn: Turn | None = None) -> Report:
         """What the exporters get."""
@@ -265,6 +282,15 @@ class Leader:
         self._engine.ring.put(at.M_HEARTBEAT_NS, now_ns)
         self._engine.ring.put(at.M_LEADER, 0 if leaving else (self._engine.ring.blocks.index or 0) + 1)
 
+    def _breathe(self) -> None:
+        """Let the app's threads have the interpreter: all objectives at once would hold it for tens of milliseconds.
+        And beat: a leader whose turn is long stands not still, and of two that fence each other none ever commits.
+        """
+        ring = self._engine.ring
+        if ring.reader.leader_block == ring.blocks.index:
+            ring.put(at.M_HEARTBEAT_NS, self._engine.clock.ring_ns())
+        time.sleep(0)
+
     def _tell(self, kind: str, text: str) -> None:
         log.warning("%s", text)
         self.note(kind, text)
@@ -280,11 +306,6 @@ class Leader:
         if text != self._last_problem:
             self._last_problem = text
             log.error("%s", text)
-
-
-def _breathe() -> None:
-    """Let the app's threads have the interpreter: all objectives at once would hold it for tens of milliseconds."""
-    time.sleep(0)
 
 
 class _NoHistory:

@@ -53,6 +53,13 @@ class Notice:
     annotations: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def whole_text(self) -> str:
+        """`text`, and why it matters and what to do, for channels that show no annotations."""
+        beside = {"Why it matters": "because", "Runbook": "runbook_url"}
+        known = [f"{what}: {self.annotations[name]}" for what, name in beside.items() if self.annotations.get(name)]
+        return "\n".join([self.text, *known] if self.text else known)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON; `from_json` makes an equal notice of it."""
         return {

@@ -10,8 +10,8 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from otelslo.alerting import FIRING, AlertState, StateKey, Transition, by_objective, findings, firing_names, step
@@ -55,10 +55,17 @@ class OnCall:
     Args:
         stored: states by key as the database has them; what cannot be read begins anew.
         channels: the names of all channels; an objective may name some of them.
+        fault: counts a fault of ours (reason, detail): one objective cannot be decided, and stays as it was.
     """
 
-    def __init__(self, stored: Mapping[AlertKey, Mapping[str, object]], channels: Sequence[str]) -> None:
+    def __init__(
+        self,
+        stored: Mapping[AlertKey, Mapping[str, object]],
+        channels: Sequence[str],
+        fault: Callable[[str, str], None] = lambda reason, detail: None,
+    ) -> None:
         self._channels = tuple(channels)
+        self._fault = fault
         self._states: States = restored(stored)
         self._next_ns: int | None = None
 
@@ -73,29 +80,76 @@ class OnCall:
         excess: Excess,
         tell: Tell,
         limits: Iterable[LimitStatus] = (),
+        defined: Collection[str] = (),
+        between: Callable[[], None] = partial(time.sleep, 0),  # noqa: B008
     ) -> Turn:
-        """The next turn; nothing is remembered until it is `committed`."""
+        """The next turn; nothing is remembered until it is `committed`. `defined` are objectives that there are, also
+        where nothing of them has been counted yet; `between` is called before each, by default for the app's threads.
+        """
         draft = _Draft()
         for one in {(one.definition.name, one.status.group): one for one in judged}.values():
-            time.sleep(0)  # for the app's threads, as in the leader
+            between()
             of = (one.definition.name, one.status.group)
-            before = self._states.get(of, {})
-            after, transitions = _stepped(one, before, now_wall_ns, excess)
-            draft.enter(of, before, after, partial(headline, one))
-            for transition in transitions:
-                draft.post(tell(one, transition), self._told(one.definition.notify))
+            self._enter(
+                draft,
+                of,
+                partial(_stepped, one, now_wall_ns=now_wall_ns, excess=excess),
+                partial(headline, one),
+                partial(tell, one),
+                self._told(one.definition.notify),
+            )
         for status in limits:
             of = (status.name, None)
-            before = self._states.get(of, {})
-            after, transitions = step(before, *of, [finding(status)], (), now_wall_ns)
-            draft.enter(of, before, after, partial(limit_headline, status))
-            for transition in transitions:
-                draft.post(announce_limit(status, transition), self._told(status.limit.notify))
-        self._keep_unseen(draft, now_wall_ns)
+            self._enter(
+                draft,
+                of,
+                partial(_limit_stepped, status, now_wall_ns=now_wall_ns),
+                partial(limit_headline, status),
+                partial(announce_limit, status),
+                self._told(status.limit.notify),
+            )
+        self._keep_unseen(draft, now_wall_ns, {slo for slo, _ in draft.states}.union(defined))
         return draft.turn()
 
-    def _keep_unseen(self, draft: _Draft, now_wall_ns: int) -> None:
-        known = {slo for slo, _ in draft.states}
+    def _enter(
+        self,
+        draft: _Draft,
+        of: Of,
+        stepped: Callable[[Mapping[StateKey, AlertState]], tuple[list[AlertState], list[Transition]]],
+        headline_of: Callable[[AlertState], str],
+        tell: Callable[[Transition], Notice],
+        channels: tuple[str, ...],
+    ) -> None:
+        """One objective and group, or as it was before: that it cannot be decided is no reason to leave out others."""
+        before = self._states.get(of, {})
+        try:
+            after, transitions = stepped(before)
+            posts = [(transition, tell(transition)) for transition in transitions]
+            told = {
+                transition.state.key: replace(transition.state, labels=notice.labels, channels=channels)
+                for transition, notice in posts
+                if transition.event == "firing"
+            }
+            after = [told.get(state.key, state) for state in after]
+            draft.enter(of, before, after, headline_of)
+        except Exception as e:
+            self._fault("internal", f"alerts of {of[0]!r} are not decided: {type(e).__name__}: {e}")
+            draft.states[of] = before
+            return
+        for transition, notice in posts:
+            draft.post(*self._addressed(transition, notice, channels))
+
+    def _addressed(
+        self, transition: Transition, notice: Notice, channels: tuple[str, ...]
+    ) -> tuple[Notice, tuple[str, ...]]:
+        """An end goes to who was told of the beginning, with the same labels, whatever was changed meanwhile."""
+        if transition.event == "firing":
+            return notice, channels
+        state = transition.state
+        there = tuple(name for name in state.channels if name in self._channels)
+        return replace(notice, labels=state.labels or notice.labels), there or channels
+
+    def _keep_unseen(self, draft: _Draft, now_wall_ns: int, known: Collection[str]) -> None:
         for of in self._states.keys() - draft.states.keys():
             before = self._states[of]
             if of[0] in known:  # a group that is not seen just now
@@ -106,7 +160,7 @@ class OnCall:
             for transition in step(before, *of, (), (), now_wall_ns)[1]:
                 notice = announce_removal(transition, now_wall_ns)
                 draft.journal.append(notice.title)
-                draft.post(notice, self._channels)
+                draft.post(*self._addressed(transition, notice, self._channels))
 
     def committed(self, turn: Turn, now_ns: int) -> None:
         """Go on from this turn, decided at `now_ns` (ring time)."""
@@ -149,6 +203,12 @@ class _Draft:
 
     def turn(self) -> Turn:
         return Turn(self.states, Told(self.changes, tuple(self._parcels), tuple(self.journal)))
+
+
+def _limit_stepped(
+    status: LimitStatus, before: Mapping[StateKey, AlertState], now_wall_ns: int
+) -> tuple[list[AlertState], list[Transition]]:
+    return step(before, status.name, None, [finding(status)], (), now_wall_ns)
 
 
 def _stepped(

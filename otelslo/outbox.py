@@ -50,7 +50,7 @@ class StoredOutbox:
         self._wall_ns = wall_ns
 
     def due(self, now_wall_ns: int, limit: int) -> list[Parcel]:
-        """The oldest `limit` of them, those whose time has not come among them: they hold their line."""
+        """The oldest `limit` of each channel, those whose time has not come among them: they hold their line."""
         found = []
         for row in self._rows.parcels(limit):
             try:

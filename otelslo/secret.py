@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from otelslo.errors import BadValue, Place, shown
+from otelslo.errors import BadValue, NotHere, Place, shown
 
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:(//)?/.+")
 _REMEDY = 'Write "env:NAME", an environment variable, or "file:/path", a file that holds it'
@@ -30,14 +30,14 @@ class Secret:
         return f"Secret({self.reference!r})"
 
     def read(self) -> str:
-        """The text, without the line's end of a file. Raises BadValue: it is not there now, or it is empty."""
+        """The text, without the line's end of a file. Raises NotHere: it is not there now, or it is empty."""
         if self.written is not None:
             return self.written
         kind, _, where = self.reference.partition(":")
         text = os.environ.get(where, "") if kind == "env" else _file(where.removeprefix("//"))
         if not text:
             problem = f"{self.reference} is not set" if kind == "env" else f"{self.reference} is empty"
-            raise BadValue(problem, "Set it for this process" if kind == "env" else "Write the secret into it")
+            raise NotHere(problem, "Set it for this process" if kind == "env" else "Write the secret into it")
         return text
 
 
@@ -62,13 +62,13 @@ def _file(where: str) -> str:
     path = Path(where)
     try:
         if not path.is_file():  # nor a pipe, which would be waited for
-            raise BadValue(f"there is no file {shown(where)}", "Mount it, or name another")
+            raise NotHere(f"there is no file {shown(where)}", "Mount it, or name another")
         with path.open("rb") as file:
             return file.read(_LARGEST_BYTES).decode().rstrip("\r\n")
     except BadValue:
         raise
     except (OSError, ValueError) as e:
         why = getattr(e, "strerror", None) or type(e).__name__
-        raise BadValue(
+        raise NotHere(
             f"the file {shown(where)} cannot be read: {why}", "Make it a text that this process may read"
         ) from e

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from otelslo.errors import BadValue, shown
-from otelslo.window import MICROSECOND_NS, format_duration, format_target, parse_positive_duration, parse_target
+from otelslo.window import MICROSECOND_NS, format_limit, format_target, parse_positive_duration, parse_target
 
 _FORM = re.compile(r"p([0-9]{1,2}(?:\.[0-9]{1,6})?) ?(<=|<) ?(.+)")
 _REMEDY = 'Write a percentile and a duration, such as "p95 < 200ms" or "p99.9 <= 1s"'
@@ -27,9 +27,9 @@ class Shorthand:
     @property
     def note(self) -> str:
         """For `otelslo check`: how it is read, and how the other reading is written."""
-        within, target = format_duration(self.threshold_ns), format_target(self.target)
+        within, target = format_limit(self.threshold_ns), format_target(self.target)
         return (
-            f"read as: {target} of all valid events of the window within {within}. For the percentile of each slice of "
+            f"read as: {target} of all valid events of the window {within}. For the percentile of each slice of "
             f'time write budgeting: timeslices with slice_target: "{target}" and a target for the slices'
         )
 

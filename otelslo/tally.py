@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from otelslo.counts import Counts
-from otelslo.ring.reader import Window
+from otelslo.ring.reader import Reader, Window
 from otelslo.rowkey import RowKey
 from otelslo.slices import Slices
 
@@ -146,12 +146,50 @@ class Tally:
         return Counts(until.good - taken.good, until.bad - taken.bad)
 
 
-class Line:
-    """The closed slices of one row since its birth, each counted once, as running sums."""
+class Still:
+    """A live ring that stands still: the totals of each row are read once, so that differences of windows are exact
+    while events come."""
 
-    def __init__(self, slices: Slices, excluded: Sequence[Span] = ()) -> None:
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._totals: dict[int, Counts] = {}
+
+    @property
+    def rows(self) -> int:
+        return self._reader.rows
+
+    def row_name(self, row: int) -> RowKey:
+        return self._reader.row_name(row)
+
+    def row_birth_ns(self, row: int) -> int:
+        return self._reader.row_birth_ns(row)
+
+    def wall_offset_ns(self) -> int:
+        return self._reader.wall_offset_ns()
+
+    def ring_at(self, wall_ns: int) -> int:
+        return self._reader.ring_at(wall_ns)
+
+    def cells(self, row: int) -> list[int]:
+        return self._reader.cells(row)
+
+    def counts(self, row: int) -> Counts:
+        found = self._totals.get(row)
+        if found is None:
+            found = self._totals[row] = self._reader.counts(row)
+        return found
+
+    def window(self, row: int, start_ns: int, now_ns: int) -> Window:
+        return self._reader.window(row, start_ns, now_ns, self.counts(row))
+
+
+class Line:
+    """The closed slices of one row, each counted once, as running sums: since its birth, or of the last `keep_ns`."""
+
+    def __init__(self, slices: Slices, excluded: Sequence[Span] = (), keep_ns: int | None = None) -> None:
         self._slices = slices
         self._excluded = tuple(excluded)
+        self._keep = None if keep_ns is None else -(-keep_ns // slices.length_ns) + 1
         self._first: int | None = None
         self._last = Counts()  # totals at the end of the last slice
         self._sums = [array("q", [0]) for _ in range(4)]  # good, bad, excluded, empty: before each slice
@@ -163,13 +201,25 @@ class Line:
     def extend(self, totals_at: Callable[[int], Counts], born_ns: int, now_ns: int) -> None:
         """Count the slices that have closed by `now_ns`."""
         length_ns = self._slices.length_ns
+        current = now_ns // length_ns
         if self._first is None:
-            self._first = born_ns // length_ns
+            self._first = max(born_ns // length_ns, 0 if self._keep is None else current - self._keep)
             self._last = totals_at(self._first * length_ns)
-        for number in range(self._first + len(self._sums[0]) - 1, now_ns // length_ns):
+        self._forget_before(current)
+        for number in range(self._first + len(self._sums[0]) - 1, current):
             totals = totals_at((number + 1) * length_ns)
             self._append(number, totals - self._last)
             self._last = totals
+
+    def _forget_before(self, current: int) -> None:
+        """Drop what no window reaches any more, once it is as much as is kept."""
+        if self._keep is None or self._first is None or len(self._sums[0]) <= 2 * self._keep:
+            return
+        gone = min(current - self._keep - self._first, len(self._sums[0]) - 1)
+        if gone > 0:
+            self._first += gone
+            for sums in self._sums:
+                del sums[:gone]
 
     def _append(self, number: int, events: Counts) -> None:
         gone = events.valid == 0 and self._is_cut(number)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from unittest.mock import Mock
 
 import pytest
 from drive import advance
 
-from otelslo import SLO, Engine, ManualClock
+from otelslo import SLO, Engine, ManualClock, duty
 from otelslo.alerts import DEFAULT_NAMES
+from otelslo.exporters.sqlite import StoreUnavailable
 from otelslo.notice import Notice
 from otelslo.oncall import shared
+from otelslo.ring.collect import Collector
 from otelslo.ring.geometry import Geometry
+from otelslo.rowkey import RowKey
 from otelslo.snapshot import Loss
 from otelslo.window import SECOND_NS
 
@@ -100,7 +104,8 @@ def test_a_notice_says_what_it_rests_on(leading):
     assert notice.annotations["runbook_url"] == "https://run/book"
     assert notice.annotations["because"] == "money"
     assert "Rests on" in notice.text
-    assert "bad of" in notice.text
+    assert "bad of" in notice.text.splitlines()[0]
+    assert notice.whole_text.splitlines()[-2:] == ["Why it matters: money", "Runbook: https://run/book"]
     assert notice.data["bad_long"] * 4 == notice.data["valid_long"] * 1
     assert notice.data["explanation"]["shares"]
 
@@ -193,3 +198,89 @@ def test_empty_slices_are_no_excluded_events_and_parts_are_no_failures(leading):
     assert play(engine, 60) == []
     assert play(engine, 30) == []
     assert [alert for _, _, alert in play(engine, 1800)] == ["no-data"]
+
+
+def test_an_end_has_the_labels_of_its_beginning(leading):
+    """Alertmanager knows an alert by its labels: with others it would fire there for a year."""
+    engine = leading(alerts={"guard": "off"}, owner="payments", labels={"tier": "1"})
+    play(engine, 60, bad=1)
+    engine.reload([SLO("calls", match=CALLS, alerts={"guard": "off"}, owner="orders", notify=[])])
+    play(engine, 400, good=3)
+    engine.reload([SLO("others", match=CALLS)])
+    play(engine, 10)
+    labels = {n.event + " " + n.alert: n.labels for n in notices(engine)}
+    assert labels["resolved page-fast"] == labels["firing page-fast"]
+    assert labels["resolved page-slow"] == labels["firing page-slow"]
+    assert labels["firing page-slow"]["owner"] == "payments"
+
+
+def test_a_group_that_is_counted_anew_was_not_removed(make_engine):
+    """Another threshold is another meaning of good: until its first event there is no row of the group."""
+    slow = {
+        "match": CALLS,
+        "indicator": "latency",
+        "group_by": ["version"],
+        "max_groups": 5,
+        "alerts": {"guard": "off"},
+    }
+    engine = make_engine(SLO("lat", threshold="200ms", **slow), geometry=GEOMETRY)
+    engine.channels = NOWHERE
+    for _ in range(60):
+        engine.record(engine.track("job", version="1"), None, SECOND_NS)
+        advance(engine, s=1)
+        engine.runner.tick()
+    told = notices(engine)
+    assert {n.alert for n in told} >= {"page-fast"}
+    engine.close()
+    another = make_engine(
+        SLO("lat", threshold="300ms", **slow), state_dir=engine.state_dir, clock=engine.clock, geometry=GEOMETRY
+    )
+    another.channels = NOWHERE
+    another.runner.tick()
+    assert another.runner.leading
+    assert notices(another) == told
+
+
+def test_one_objective_that_cannot_be_told_holds_up_neither_the_others_nor_the_counts(leading, monkeypatch):
+    def broken(one, transition, losses):
+        if one.definition.name == "calls":
+            raise KeyError("long_ns")
+        return announce(one, transition, losses)
+
+    announce = duty.announce
+    monkeypatch.setattr(duty, "announce", broken)
+    engine = leading(alerts={"guard": "off"})
+    engine.reload([SLO(name, match=CALLS, alerts={"guard": "off"}) for name in ("calls", "others")])
+    play(engine, 60, bad=1)
+    assert {n.slo for n in notices(engine)} == {"others"}
+    assert engine.ring.reader.committed_ns == engine.clock.ring_ns()
+    assert engine.faults()["internal"] > 0
+    monkeypatch.setattr(duty, "announce", announce)
+    play(engine, 10, bad=1)
+    assert {n.slo for n in notices(engine)} == {"calls", "others"}
+
+
+def test_a_database_that_is_busy_at_first_keeps_nobody_off_duty(leading, monkeypatch):
+    engine = leading(alerts={"guard": "off"})
+    engine.runner.leader.step_down()
+    busy = Mock(side_effect=StoreUnavailable("database is locked"))
+    with monkeypatch.context() as patched:
+        patched.setattr(duty.Duty, "_read_marks", busy)
+        engine.runner.tick()
+        assert (engine.runner.leading, engine.runner.leader.duty) == (True, None)
+    play(engine, 60, bad=1)
+    assert "page-fast" in states(engine)
+
+
+def test_losses_of_many_are_read_at_a_time(leading):
+    """As many as are asked for one by one."""
+    engine = leading()
+    play(engine, 30, bad=1)
+    snapshot = Collector(engine.ring, engine.runner.store).collect(engine.clock.ring_ns(), engine.definitions_json)
+    key = next(key for key in snapshot.row_keys if RowKey.parse(key).slo == "calls")
+    kept = duty._Losses(engine.runner.store, snapshot)
+    first = kept.of(key, 20 * SECOND_NS)
+    assert sum(one.loss.count for one in first) == 20
+    for number in range(5):
+        assert kept.of(f"another {number}", SECOND_NS) == []
+    assert kept.of(key, 20 * SECOND_NS) == first

@@ -19,7 +19,7 @@ from otelslo.ring.collect import Collector
 from otelslo.ring.geometry import Geometry
 from otelslo.slices import RATIO_PARTS, Slices
 from otelslo.snapshot import Saved
-from otelslo.tally import merged
+from otelslo.tally import Line, merged
 from otelslo.window import HOUR_NS, MINUTE_NS, SECOND_NS
 
 GEOMETRY = Geometry(max_blocks=4, fine_slots=64, coarse_slots=400, snapshots=4, log_records=64)
@@ -224,3 +224,51 @@ def test_a_slice_by_hand():
     assert ratio.of(Counts(1, 2)) == Counts(333_333_333, 666_666_667)
     assert ratio.of(Counts()) == Counts(excluded=RATIO_PARTS)
     assert Slices.from_json(bar.to_json()) == bar
+
+
+def test_a_line_forgets_what_no_window_reaches():
+    """A row may be years old, and be looked at each second."""
+    minute = Slices("timeslices", MINUTE_NS, Fraction(1, 2))
+
+    def totals_at(at_ns):
+        return Counts(at_ns // MINUTE_NS, at_ns // (3 * MINUTE_NS))
+
+    def asked(line):
+        return [(line.since(now_ns - span * MINUTE_NS), line.empty(now_ns - span * MINUTE_NS)) for span in (1, 7, 30)]
+
+    whole, kept = Line(minute), Line(minute, keep_ns=30 * MINUTE_NS)
+    for number in (*range(200), 900, 901):
+        now_ns = number * MINUTE_NS
+        whole.extend(totals_at, 0, now_ns)
+        kept.extend(totals_at, 0, now_ns)
+        assert asked(kept) == asked(whole)
+    late = Line(minute, keep_ns=30 * MINUTE_NS)
+    late.extend(totals_at, 0, now_ns)
+    assert asked(late) == asked(whole)
+    assert len(late._sums[0]) < len(kept._sums[0]) < 200
+
+
+@pytest.mark.parametrize("apart_ns", [-MINUTE_NS // 100, -1, 0, 1, MINUTE_NS // 100])
+def test_an_exclusion_of_whole_slots_takes_no_other(apart_ns):
+    """Ring time and the wall clock are never quite the same."""
+    start_ns, end_ns = 10 * SNAP_NS, 14 * SNAP_NS
+    assert snapped(start_ns + apart_ns, end_ns + apart_ns) == (start_ns, end_ns)
+    assert snapped(start_ns + apart_ns, start_ns + apart_ns + 1) == (start_ns, start_ns + SNAP_NS)
+
+
+def test_a_live_ring_stands_still_while_it_is_judged(make_engine):
+    """Events that come between two looks at it are in no difference of windows."""
+    played = Played(make_engine, [("good", 1, MINUTE_NS)] * 20)
+    engine, reader = played.engine, played.engine.ring.reader
+    track, window = engine.track("job"), type(reader).window
+
+    def busy(*arguments):
+        engine.record(track, "bad", 0)
+        return window(*arguments)
+
+    marked = Marked((Exclusion(1, None, played.now_ns - 3 * SNAP_NS, played.now_ns - 2 * SNAP_NS, "", 0),))
+    before = played.status(marked)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(type(reader), "window", busy)
+        [during] = statuses(engine.definitions, reader, played.now_ns, engine.count_since, marked=marked)
+    assert (during.counts, during.excluded_since) == (before.counts, before.excluded_since)

@@ -88,7 +88,7 @@ class _Telling(threading.Thread):
         kind = "success" if notice.event == "resolved" else _KINDS.get(notice.severity, "info")
         try:
             if not self._service.notify(
-                title=notice.title, body=notice.text or notice.title, notify_type=kind, body_format="text"
+                title=notice.title, body=notice.whole_text or notice.title, notify_type=kind, body_format="text"
             ):
                 self.problem = "Apprise could not deliver it; its own log says why"
         except Exception as e:

@@ -42,7 +42,7 @@ class Log:
         """Log it; what becomes of it then is up to the handlers."""
         level = logging.INFO if notice.event == "resolved" else _LEVELS.get(notice.severity, logging.INFO)
         head = f"{notice.event} ({notice.severity}): {notice.title}"
-        lines = [_printable(line) for line in (head, *notice.text.split("\n"))]
+        lines = [_printable(line) for line in (head, *notice.whole_text.split("\n"))]
         self._logger.log(level, "%s", "\n    ".join(line for line in lines if line), extra={"notice": notice.to_json()})
 
     def close(self, deadline_ns: int) -> None:

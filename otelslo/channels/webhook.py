@@ -36,10 +36,11 @@ def create(name: str, options: Mapping[str, object]) -> Webhook:
     allow_http, allow_private = (
         place.at(key).expect(options.get(key, False), bool, "true or false") for key in ("allow_http", "allow_private")
     )
+    post = HttpPost(options, place, allow_http=allow_http, allow_private=allow_private)
     key = None if options.get("secret") is None else secret(options["secret"], place.at("secret"))
     if key is not None:
         place.at("secret").parse(Secret.read, key)
-    return Webhook(HttpPost(options, place, allow_http=allow_http, allow_private=allow_private), key)
+    return Webhook(post, key)
 
 
 class Webhook:

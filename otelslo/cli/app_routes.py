@@ -24,7 +24,7 @@ def leaves(path: str) -> list[Leaf]:
 
     DefinitionError: it cannot be imported, or its routes cannot be read.
     """
-    with _importing():
+    with importing():
         application = _application(path)
         try:
             found = _routes(application)
@@ -38,8 +38,9 @@ def leaves(path: str) -> list[Leaf]:
 
 
 @contextmanager
-def _importing() -> Iterator[None]:
-    """As a server imports an app, but nothing of ours in it is to start or to read a configuration."""
+def importing() -> Iterator[None]:
+    """As a server imports an app, from this directory, too; nothing of ours in it is to start or to read a
+    configuration."""
     before, path = os.environ.get(_SWITCH), os.getcwd()
     os.environ[_SWITCH] = "true"
     sys.path.insert(0, path)

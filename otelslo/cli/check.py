@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import click
 
-from otelslo import config, openslo
+from otelslo import channels, config, openslo
+from otelslo.cli.app_routes import importing, leaves
 from otelslo.errors import DefinitionError
 from otelslo.lint import ERROR, NOTE, WARNING, Finding, lint
 from otelslo.maintenance import Window
+from otelslo.period import Calendar
 from otelslo.slo import SLO, rules_table
 from otelslo.window import DAY_NS, SECOND_NS, readable_duration
 
@@ -28,8 +30,8 @@ MEAN_MONTH_NS = DAY_NS * 3_652_425 // 120_000  # a twelfth of 365.2425 days
 _HELP = """Check a configuration and show what it promises.
 
     FILE is a YAML file, a Python file that has `slos`, or "package.module:slos". Without it: $OTELSLO_CONFIG, then
-    ./slo.yaml, then the default objective. Exit code 2 if it is wrong, with file, line and remedy; warnings count only
-    with --strict, as exit code 1.
+    ./slo.yaml, then the default objective. Code that it names is imported from this directory, too. Exit code 2 if it
+    is wrong, with file, line and remedy; warnings count only with --strict, as exit code 1.
 
     \b
     Examples:
@@ -49,7 +51,8 @@ _HELP = """Check a configuration and show what it promises.
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list, one object per objective, with its findings.")
 def command(file: str | None, rules: bool, as_openslo: bool, app: str | None, strict: bool, as_json: bool) -> None:
     try:
-        loaded = config.load(file)
+        with importing():
+            loaded = config.load(file)
         found = _linted(loaded, app)
         documents = openslo.write(loaded.slos, loaded.channels) if as_openslo else None
     except DefinitionError as refused:
@@ -57,6 +60,10 @@ def command(file: str | None, rules: bool, as_openslo: bool, app: str | None, st
         sys.exit(USAGE)
     for notice in loaded.notices:
         click.echo(f"note: {notice}", err=True)
+    unmade = [*_channels(loaded)]
+    for severity, text in unmade:
+        click.echo(f"{severity}: {text}", err=True)
+    code = _exit_code({one.severity for one in found} | {severity for severity, _ in unmade}, strict)
     if documents is not None:
         if loaded.limits:
             click.echo("note: limits are left out, OpenSLO has nothing of their kind", err=True)
@@ -65,28 +72,41 @@ def command(file: str | None, rules: bool, as_openslo: bool, app: str | None, st
             click.echo(f"{finding.severity}: {place}: {finding.problem}. {finding.remedy}", err=True)
         click.echo(documents, nl=False)
     else:
-        _show(loaded, found, rules, as_json)
-    sys.exit(_exit_code(found, strict))
+        _show(loaded, found, rules, as_json, wrong=code == USAGE)
+    sys.exit(code)
 
 
 def _linted(loaded: config.Config, app: str | None) -> list[Finding]:
-    routes = None
-    if app is not None:
-        from otelslo.cli.app_routes import leaves
-
-        routes = leaves(app)
-    channels = {name: kind for name, (kind, _) in loaded.channels.items()} or DEFAULT_CHANNELS
-    return lint(loaded.slos, routes, channels=channels, now_wall_ns=time.time_ns())
+    routes = None if app is None else leaves(app)
+    kinds = {name: kind for name, (kind, _) in loaded.channels.items()} or DEFAULT_CHANNELS
+    return lint(loaded.slos, routes, channels=kinds, now_wall_ns=time.time_ns())
 
 
-def _exit_code(found: Sequence[Finding], strict: bool) -> int:
-    severities = {finding.severity for finding in found}
+def _channels(loaded: config.Config) -> Iterator[tuple[str, str]]:
+    """(severity, text) of each channel that cannot be made; better now than when somebody is to be woken. A secret may
+    be only where the workers are."""
+    for name, (kind, options) in loaded.channels.items():
+        try:
+            channels.load(kind)(name, options).close(time.monotonic_ns())
+        except DefinitionError as refused:
+            place = refused.place if loaded.channels_at is None else loaded.channels_at(refused)
+            text = f"{place}: channel {name!r}: {refused.problem}"
+            yield (
+                (NOTE, f"{text} here; the workers need it")
+                if refused.not_here
+                else (ERROR, f"{text}. {refused.remedy}")
+            )
+        except Exception as failure:  # a channel from elsewhere
+            yield ERROR, f"channel {name!r} ({kind}) cannot be made: {type(failure).__name__}: {failure}"
+
+
+def _exit_code(severities: Collection[str], strict: bool) -> int:
     if ERROR in severities:
         return USAGE
     return WARNED if strict and WARNING in severities else OK
 
 
-def _show(loaded: config.Config, found: Sequence[Finding], rules: bool, as_json: bool) -> None:
+def _show(loaded: config.Config, found: Sequence[Finding], rules: bool, as_json: bool, wrong: bool) -> None:
     resolved = [_resolved(slo, rules) for slo in loaded.slos]
     for shown in resolved:
         own = [finding for finding in found if finding.slo == shown["name"]]
@@ -99,26 +119,31 @@ def _show(loaded: config.Config, found: Sequence[Finding], rules: bool, as_json:
     from otelslo.cli.resolved import draw, draw_findings
 
     out = tables.console()
-    draw(out, loaded.path, resolved, limits)
+    draw(out, loaded.path, resolved, limits, wrong=wrong)
     draw_findings(out, resolved)
 
 
 def _resolved(slo: SLO, rules: bool) -> dict[str, Any]:
-    definition = slo.as_definition
-    per_window_ns = budget_time_ns(slo, definition.window_ns)
-    per_month_ns = budget_time_ns(slo, MEAN_MONTH_NS)
-    budget = {
-        "window_s": per_window_ns / SECOND_NS,
-        "mean_month_s": per_month_ns / SECOND_NS,
-        "text": f"{readable_duration(per_window_ns)} of {readable_duration(definition.window_ns)}; "
-        f"{readable_duration(per_month_ns)} of a mean month",
-    }
-    windows = [_window(window) for window in slo.planned.upcoming(time.time_ns(), SHOWN_WINDOWS)]
-    shown = slo.definition() | {"kind": slo.kind, "budget": budget, "next_maintenance": windows}
+    now_wall_ns = time.time_ns()
+    windows = [_window(window) for window in slo.planned.upcoming(now_wall_ns, SHOWN_WINDOWS)]
+    shown = slo.definition() | {"kind": slo.kind, "budget": _budget(slo, now_wall_ns), "next_maintenance": windows}
     if rules:
         lines = rules_table(slo)
         shown["rules"] = [{"happened": what, "outcome": kind, "reason": reason} for what, kind, reason in lines]
     return shown
+
+
+def _budget(slo: SLO, now_wall_ns: int) -> dict[str, Any]:
+    """Of the window; a calendar's differ in length, so of the one that holds now."""
+    start_ns, end_ns = slo.period.bounds(now_wall_ns)
+    per_window_ns, per_month_ns = budget_time_ns(slo, end_ns - start_ns), budget_time_ns(slo, MEAN_MONTH_NS)
+    this = f" (this {slo.period.unit})" if isinstance(slo.period, Calendar) else ""
+    text = f"{readable_duration(per_window_ns)} of {readable_duration(end_ns - start_ns)}{this}"
+    return {
+        "window_s": per_window_ns / SECOND_NS,
+        "mean_month_s": per_month_ns / SECOND_NS,
+        "text": f"{text}; {readable_duration(per_month_ns)} of a mean month",
+    }
 
 
 def _window(window: Window) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def configured(chosen: Chosen | None, running: list[str] | None, *, test: bool =
     here = list(chosen) or ["log"]
     if running is not None and sorted(running) != sorted(here):
         text = f"the workers run others: {', '.join(running)}"
-        yield note(AREA, text, "Restart them, if this is their file: channels are read when a worker starts")
+        yield note(AREA, text, "If this is their file, the log of the app says why it was not taken over")
     if not chosen:
         yield ok(AREA, _NONE)
         if test:

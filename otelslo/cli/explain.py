@@ -19,6 +19,7 @@ from otelslo.definition import Definition
 from otelslo.errors import BadValue, StateError, nearest, shown
 from otelslo.explain import Explanation, explain, explain_text, parse_dimensions, together
 from otelslo.notes import SNAP_NS
+from otelslo.period import local_text
 from otelslo.rowkey import RowKey
 from otelslo.snapshot import SavedLoss
 from otelslo.status import NO_DATA, Status
@@ -88,6 +89,8 @@ def definition_of(view: View, name: str) -> Definition:
     for definition in view.definitions:
         if definition.name == name:
             return definition
+    if name in [limit.name for limit in view.limits]:
+        raise click.UsageError(f"{name} is a limit, which has no budget. See: otelslo status")
     known = [definition.name for definition in view.definitions]
     raise click.UsageError(f"there is no objective {shown(name)}. {nearest(name, known)}")
 
@@ -221,7 +224,10 @@ def _draw(view: View, case: Case, found: Sequence[Explanation]) -> None:
         out.print()
         whole = one.start_ns <= case.whole.start_ns
         span = "Whole window" if whole else f"Last {format_duration(one.span_ns)}"
-        out.print(causes.heading(span, f"since {tables.clock_time(one.start_ns, one.status.now_ns)}"))
+        since = tables.clock_time(one.start_ns, one.status.now_ns)
+        if whole and one.status.timezone is not None:
+            since = local_text(one.start_ns, one.status.timezone)
+        out.print(causes.heading(span, f"since {since}"))
         for number, line in enumerate(headline(one)):
             out.print(Padding(Text(line, style="dim" if number else "red" if one.counts.bad else ""), (0, 0, 0, 2)))
         if one.events.bad:

@@ -99,6 +99,8 @@ def _look(
     for name in slos:
         if name not in known:
             raise click.UsageError(f"There is no SLO {shown(name)} in {directory}. {nearest(name, known)}")
+    if group is not None and not slos and not any(one.group_by for one in view.definitions):
+        raise click.UsageError(f"There is no group {shown(group)}: no SLO in {directory} has groups. Leave out --group")
     return answer(view, slos, group, max_age_ns, now_wall_ns, allow_no_data)
 
 

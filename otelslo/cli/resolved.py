@@ -11,9 +11,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from otelslo.alerts import BUDGET_EXHAUSTED, EXCLUSION_SHARE, NO_DATA, PAGE, TICKET, AlertPlan
 from otelslo.cli.tables import clean, glyphs
 from otelslo.lint import SEVERITIES
-from otelslo.window import format_duration, format_limit
+from otelslo.slices import RATIO_TIMESLICES, Slices
+from otelslo.window import format_duration, format_limit, format_target
 
 _MOST_PLACES = 3
 _SEVERITY = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -21,13 +23,20 @@ _COLOUR = {"good": "green", "bad": "red", "excluded": "dim"}
 
 
 def draw(
-    console: Console, path: str | None, resolved: Sequence[Mapping[str, Any]], limits: Sequence[Mapping[str, Any]] = ()
+    console: Console,
+    path: str | None,
+    resolved: Sequence[Mapping[str, Any]],
+    limits: Sequence[Mapping[str, Any]],
+    *,
+    wrong: bool,
 ) -> None:
-    """Print objectives as `otelslo check --json` gives them."""
+    """Print objectives as `otelslo check --json` gives them; `wrong` if anything of theirs cannot be meant."""
     source = clean(path) if path else "no configuration found, so the default"
     count = f"{len(resolved)} objective" + ("" if len(resolved) == 1 else "s")
     count += f", {len(limits)} limit{'s' * (len(limits) != 1)}" if limits else ""
-    console.print(Text.assemble(("✓ ", "green"), (source, "bold"), (f"  {count}", "dim")))
+    g = glyphs(console)
+    mark = (g.breached, "bold red") if wrong else (g.met, "green")
+    console.print(Text.assemble(mark, " ", (source, "bold"), (f"  {count}", "dim")))
     for slo in resolved:
         console.print()
         console.print(_title(slo))
@@ -51,10 +60,10 @@ def _facts(slo: Mapping[str, Any]) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column()
-    target = Fraction(slo["target_num"], slo["target_den"])
-    exact = f" = {target}" if slo["target"] != str(target) else ""
-    grid.add_row("promise", Text(f"{slo['target']}{exact} of valid events over {slo['window']} are good"))
+    grid.add_row("promise", Text(_promise(slo)))
     grid.add_row("budget", Text(slo["budget"]["text"], style="cyan"))
+    if slo["sla"] is not None:
+        grid.add_row("SLA", Text(f"{format_target(Fraction(*slo['sla']))}, looser, shown beside"))
     grid.add_row("good is", Text(_good(slo)))
     grid.add_row("applies to", Text(_scope(slo)))
     if slo["group_by"]:
@@ -62,7 +71,41 @@ def _facts(slo: Mapping[str, Any]) -> Table:
     if slo["maintenance"]:
         windows = [clean(window["text"]) for window in slo["next_maintenance"]] or ["all planned windows are over"]
         grid.add_row("maintenance", Text("\n".join(windows)))
+    plan = AlertPlan.from_json(slo["alerts"])
+    for severity in (PAGE, TICKET):
+        if told := _alerts(plan, severity):
+            grid.add_row(f"{severity}s", Text(", ".join(told)))
+    if plan.off:
+        grid.add_row("alerts", Text("off"))
+    if slo["notify"] is not None:
+        grid.add_row("told", Text(clean(", ".join(slo["notify"])) or "nobody"))
     return grid
+
+
+def _promise(slo: Mapping[str, Any]) -> str:
+    target = Fraction(slo["target_num"], slo["target_den"])
+    exact = f" = {target}" if slo["target"] != str(target) else ""
+    share = f"{slo['target']}{exact} of"
+    if slo["slices"] is None:
+        return f"{share} valid events over {slo['window']} are good"
+    slices = Slices.from_json(slo["slices"])
+    if slices.method == RATIO_TIMESLICES:
+        return f"{share} {slices.text} over {slo['window']}, each good in the proportion of its events"
+    return f"{share} {slices.text} over {slo['window']}"
+
+
+def _alerts(plan: AlertPlan, severity: str) -> list[str]:
+    """The alerts of one severity: "page-fast (burn > 14.4 in 1h and 5m)"."""
+    found = [
+        f"{tier.name} (burn > {float(tier.factor):.4g} in {format_duration(tier.long_ns)} and "
+        f"{format_duration(tier.short_ns)})"
+        for tier in plan.tiers
+        if tier.severity == severity
+    ]
+    if plan.no_data_ns is not None and severity == TICKET:
+        found.append(f"{NO_DATA} (for {format_duration(plan.no_data_ns)})")
+    found += [BUDGET_EXHAUSTED] if plan.exhausted == severity else []
+    return found + ([EXCLUSION_SHARE] if plan.exclusion_share == severity else [])
 
 
 def _bounds(limit: Mapping[str, Any]) -> Table:

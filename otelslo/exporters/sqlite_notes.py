@@ -76,9 +76,14 @@ class NotesReader:
         return {(slo, json.loads(group), name): json.loads(data) for slo, group, name, data in rows}
 
     def parcels(self, limit: int = 1_000) -> list[StoredParcel]:
-        """Everything not yet delivered, oldest first."""
+        """What is not yet delivered, oldest first; at most `limit` for each channel: one that takes nothing hides none
+        of the others'."""
         columns = "id, key, channel, created_wall_ns, tries, next_wall_ns, payload"
-        rows = self._fetch(f"SELECT {columns} FROM outbox ORDER BY id LIMIT ?", (limit,))
+        rows = self._fetch(
+            f"SELECT {columns} FROM outbox WHERE id IN (SELECT id FROM (SELECT id, row_number()"
+            " OVER (PARTITION BY channel ORDER BY id) AS place FROM outbox) WHERE place <= ?) ORDER BY id",
+            (limit,),
+        )
         return [StoredParcel(*row) for row in rows]
 
 

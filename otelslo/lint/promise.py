@@ -9,7 +9,7 @@ from otelslo.lint.finding import ERROR, NOTE, WARNING, Finding, at
 from otelslo.shorthand import parse_objective
 from otelslo.slices import TIMESLICES
 from otelslo.slo import SLO
-from otelslo.window import MICROSECOND_NS, format_duration, format_target, readable_duration
+from otelslo.window import MICROSECOND_NS, format_duration, format_limit, format_target, readable_duration
 
 _TIGHT = Fraction(9999, 10_000)
 _HALF = Fraction(1, 2)
@@ -113,8 +113,8 @@ def _shorthand(slo: SLO) -> Iterator[Finding]:
     meant = parse_objective(slo.objective)
     how, _, otherwise = meant.note.partition(". ")
     if slo.slices is not None:
-        within, target = format_duration(meant.threshold_ns), format_target(meant.target)
-        how = f"read as: an event is good within {within}, and {target} of all slices are good"
+        within, target = format_limit(meant.threshold_ns), format_target(meant.target)
+        how = f"read as: an event is good {within}, and {target} of all slices are good"
         bar = slo.slices.method == TIMESLICES
         otherwise = "Which slices are good, slice_target and slice_count say" if bar else "A slice counts by its ratio"
     yield at(slo, "objective")(NOTE, "shorthand", how, otherwise)

@@ -390,6 +390,10 @@ def _make(
     fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         memory = Memory(fd, geometry.most_bytes)
+    except BaseException:
+        os.close(fd)
+        raise
+    try:
         memory.reserve(0, geometry.fixed_bytes)
         _begin(memory, header)
         ring = Ring(memory, header, kernels, making, path, clock)
@@ -405,7 +409,7 @@ def _make(
         os.fsync(fd)
         os.rename(temporary, path)
     except BaseException:
-        os.close(fd)
+        memory.close()
         temporary.unlink(missing_ok=True)
         raise
     return ring

@@ -13,6 +13,7 @@ import errno
 import mmap
 import os
 import sys
+import weakref
 from pathlib import Path
 
 from otelslo.errors import StateError
@@ -42,7 +43,7 @@ class Memory:
     """A mapping: `base` for the kernels, `words` (int64 view) and `bytes` for Python; offsets are in bytes.
 
     Args:
-        fd: an open ring file, or None for private memory.
+        fd: an open ring file, which is this one's from now on, or None for private memory.
         most: bytes of address space to reserve.
     """
 
@@ -53,6 +54,12 @@ class Memory:
         self.base = _map(most, protection, flags | _NORESERVE, -1 if fd is None else fd)
         self.bytes = memoryview((ctypes.c_char * most).from_address(self.base)).cast("B")
         self.words = self.bytes.cast("q")
+        self._owned = None if fd is None else weakref.finalize(self, os.close, fd)
+
+    def close(self) -> None:
+        """Close the file, as happens by itself when nobody holds this any more; the mapping stays."""
+        if self._owned is not None:
+            self._owned()
 
     def reserve(self, offset: int, size: int) -> None:
         """Have `size` bytes at `offset` of the file, on the disk.

@@ -29,6 +29,7 @@ def test_what_is_told_arrives(monkeypatch) -> None:
         assert [told["type"] for told in hook.told] == ["failure", "warning", "success", "info"]
         assert hook.told[0]["title"] == NOTICE.title
         assert "312 bad of 18,040 valid." in hook.told[0]["message"]
+        assert "Runbook: https://example.com/runbook" in hook.told[0]["message"]
 
 
 def test_a_refusal_is_a_failure_that_may_pass(monkeypatch) -> None:

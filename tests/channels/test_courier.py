@@ -216,6 +216,18 @@ def test_what_cannot_be_delivered_is_given_up_after_three_days() -> None:
     assert "could not be delivered for 3 days" in scene.notes[0]
 
 
+def test_a_channel_that_is_dead_for_days_keeps_no_backlog() -> None:
+    """Its attempts are minutes apart: one for each of what is old would take longer than more comes."""
+    scene = Scene()
+    scene.ops.ending = LOST
+    for number in range(400):
+        scene.post(number)
+    scene.turns(3 * DAY / S + 600)
+    assert scene.box.parcels == []
+    assert len(scene.notes) == 400
+    assert len(scene.ops.tried) < 3 * 288 + 30
+
+
 def test_an_old_notice_is_tried_before_it_is_given_up() -> None:
     scene = Scene()
     scene.post(1)

@@ -220,12 +220,20 @@ def test_a_log_has_one_record_with_the_fields(caplog) -> None:
         f"firing (page): {NOTICE.title}",
         "    2.1 % of the 30-day budget in the last hour.",
         "    312 bad of 18,040 valid.",
+        "    Why it matters: money",
+        "    Runbook: https://example.com/runbook",
     ]
 
 
 def test_nobody_writes_lines_of_their_own_into_a_log(caplog) -> None:
     with caplog.at_level("INFO"):
-        odd = notice(title="x\nCRITICAL root: all is lost\x1b[2J", text="a\rb\x00 100% %s")
+        odd = notice(
+            title="x\nCRITICAL root: all is lost\x1b[2J", text="a\rb\x00 100% %s", annotations={"because": "a\rb"}
+        )
         channels.load("log")("mine", {}).send(odd, soon())
     lines = caplog.records[0].getMessage().split("\n")
-    assert lines == ["firing (page): x\\nCRITICAL root: all is lost\\x1b[2J", "    a\\rb\\x00 100% %s"]
+    assert lines == [
+        "firing (page): x\\nCRITICAL root: all is lost\\x1b[2J",
+        "    a\\rb\\x00 100% %s",
+        "    Why it matters: a\\rb",
+    ]

@@ -38,9 +38,10 @@ def test_parcels_come_back_as_they_were_posted(store) -> None:
         ("ops", keys(1)[0], 0, alert(1, event="resolved")),
         ("am", keys(2)[0], 0, alert(2)),
     ]
-    assert len(box.due(NOW, 2)) == 2
+    assert len(box.due(NOW, 2)) == 3  # of each channel: one that takes nothing hides nothing of the others
+    assert [parcel.channel for parcel in box.due(NOW, 1)] == ["ops", "am"]
     box.failed(found[0].id, NOW + 7, "busy")
-    assert [(parcel.tries, parcel.next_wall_ns) for parcel in box.due(NOW, 1)] == [(1, NOW + 7)]
+    assert [(parcel.tries, parcel.next_wall_ns) for parcel in box.due(NOW, 1)[:1]] == [(1, NOW + 7)]
     box.sent(found[0].id)
     box.sent(found[0].id)
     assert [parcel.id for parcel in box.due(NOW, 10)] == [parcel.id for parcel in found[1:]]

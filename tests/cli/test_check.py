@@ -76,6 +76,58 @@ def test_json_is_a_list_with_exact_targets(written) -> None:
     assert "rules" not in first
 
 
+def test_a_calendars_budget_is_of_the_period_that_holds_now(written) -> None:
+    (day,) = json.loads(run(written(slo(calendar="day")), "--json").output)
+    assert day["budget"]["window_s"] == 86.4
+    assert day["budget"]["text"].startswith("1 min 26 s of 1 d (this day); ")
+    (month,) = json.loads(run(written(slo(calendar="month")), "--json").output)
+    assert 28 * 86.4 <= month["budget"]["window_s"] <= 31 * 86.4
+
+
+def test_slices_an_sla_alerts_and_who_is_told_are_part_of_the_promise(written) -> None:
+    tiers = "{fast: {severity: page, long: 10m, short: 2m, factor: 20}, ticket-slow: off}"
+    path = written(
+        slo(budgeting="timeslices", slice="1m", slice_target='"95%"', target='"99%"', sla='"98.5%"', notify="[ops]")
+        + f"    alerts: {{no_data: 1h, tiers: {tiers}}}\n"
+        + "channels: {ops: {log: {}}, other: {log: {}}}\n"
+    )
+    output = " ".join(run(path).output.split())
+    assert "99% = 99/100 of 1m slices with 95% good over 30d" in output
+    assert "SLA 98.5%" in output
+    assert "fast (burn > 20 in 10m and 2m)" in output
+    assert "ticket-slow" not in output
+    assert "no-data (for 1h), budget-exhausted, exclusion-share told ops" in output
+    assert "alerts off" in " ".join(run(written(slo(alerts='"off"'))).output.split())
+
+
+CHANNELS = {
+    "an option that cannot be meant": ('{url: "http://hooks.example.com/slo"}', "error: ", 2, "allow_http: true"),
+    "an unknown option": ('{url: "https://hooks.example.com/slo", secrt: 1}', "error: ", 2, "Did you mean 'secret'?"),
+    "a secret of the workers": ('{url: "env:NO_SUCH_HOOK"}', "note: ", 0, "is not set here; the workers need it"),
+}
+
+
+@pytest.mark.parametrize(("options", "severity", "code", "said"), CHANNELS.values(), ids=CHANNELS.keys())
+def test_a_channel_that_cannot_be_made_is_said_before_somebody_is_to_be_woken(
+    written, options: str, severity: str, code: int, said: str
+) -> None:
+    path = written(slo() + f"channels:\n  ops: {{webhook: {options}}}\n")
+    result = run(path)
+    assert result.exit_code == code
+    assert result.stderr.startswith(f"{severity}{path}:6:")
+    assert said in result.stderr
+    assert result.stdout.startswith("✗" if code else "✓")
+
+
+def test_code_is_imported_from_this_directory_as_a_server_does(written, monkeypatch) -> None:
+    written("def age(): ...\n", "models_of_mine.py")
+    path = written(slo() + "limits:\n  - {name: model-age, limit: 90d, value: models_of_mine:age}\n")
+    before = list(sys.path)
+    assert run(path).exit_code == 0
+    assert sys.path == before
+    monkeypatch.delitem(sys.modules, "models_of_mine")
+
+
 def test_rules_show_what_counts_as_what(written) -> None:
     result = run(written(GOOD), "--rules")
     for words in ("client_error", "unauthorised", "crashed", "health_check", "after 200ms"):

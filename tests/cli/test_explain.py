@@ -209,6 +209,14 @@ def test_what_came_with_requests_cannot_draw(engine: Engine) -> None:
     assert "\x1b" not in drawn
 
 
+def test_a_calendar_window_begins_in_its_own_zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slo = SLO("monthly", target="90%", calendar="month", timezone="Asia/Tokyo", match={"kind": "call"})
+    with turned(monkeypatch, tmp_path / "state", slo) as engine:
+        record(engine, "rank", good=9, bad=1)
+        engine.housekeeping()
+        assert "-01 00:00 JST" in run(engine, "monthly").stdout
+
+
 def test_usage(engine: Engine) -> None:
     groups_of_three(engine)
     record(engine, "rank", bad=1)

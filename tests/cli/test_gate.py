@@ -228,6 +228,12 @@ def test_each_group_is_asked_and_all_together(grouped: Engine) -> None:
     assert [one["group"] for one in found["objectives"] if not one["decides"]] == ["route=idle"]
 
 
+def test_a_group_where_nothing_is_grouped_is_misuse(engine: Engine) -> None:
+    result = gate(engine, "--group", "route=a")
+    assert result.exit_code == 2
+    assert "has groups. Leave out --group" in result.output
+
+
 def test_one_group(grouped: Engine) -> None:
     assert gate(grouped, "--group", "route=a").exit_code == 0  # of those objectives that have groups
     assert gate(grouped, "--group", "route=b").exit_code == 1

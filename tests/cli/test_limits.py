@@ -177,3 +177,9 @@ def test_a_target_of_everything_names_the_form_for_it(tmp_path: Path) -> None:
     path = tmp_path / "slo.yaml"
     path.write_text('slos: [{name: calls, target: "100%"}]\n')
     assert "declare a limit for what must never be exceeded" in invoke("check", path).stderr
+
+
+def test_explain_says_what_a_limit_is(engine: Engine) -> None:
+    result = invoke("explain", "model-age", "--state-dir", engine.state_dir)
+    assert result.exit_code == 2
+    assert "model-age is a limit, which has no budget" in result.stderr

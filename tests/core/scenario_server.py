@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import json
 import os
-import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -35,8 +35,9 @@ class ScenarioServer:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"scenario": scenario, "arguments": arguments}).encode() + b"\n")
         self._process.stdin.flush()
-        ready, _, _ = select.select([self._process.stdout], [], [], _LONGEST_S)
-        assert ready, f"{scenario} hangs"
+        with selectors.DefaultSelector() as selector:  # select() itself takes no descriptor above 1023
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            assert selector.select(_LONGEST_S), f"{scenario} hangs"
         line = self._process.stdout.readline()
         assert line, "the scenario server is gone"
         answer = json.loads(line)

@@ -65,8 +65,7 @@ def forget(ring: Ring) -> None:
     for page in (ring.blocks.page, ring.blocks._settling):
         _libc.munmap(page.address, mmap.PAGESIZE * -(-at.PRIVATE_BYTES // mmap.PAGESIZE))
     _libc.munmap(ring.memory.base, ring.geometry.most_bytes)
-    if ring.memory.fd is not None:
-        os.close(ring.memory.fd)
+    ring.memory.close()
 
 
 class Worker:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import select
+import selectors
 import shutil
 import socket
 import ssl
@@ -132,14 +132,16 @@ class TunnellingProxy:
                     self._carry(client, upstream)
 
     def _carry(self, client: socket.socket, upstream: socket.socket) -> None:
-        other = {client: upstream, upstream: client}
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), selectors.DefaultSelector() as selector:
+            for end, other in ((client, upstream), (upstream, client)):
+                selector.register(end, selectors.EVENT_READ, (end, other))
             while True:
-                for end in select.select(other, [], [], PATIENCE_S)[0]:
+                for key, _ in selector.select(PATIENCE_S):
+                    end, other = key.data
                     data = end.recv(65536)
                     if not data:
                         return
-                    other[end].sendall(data)
+                    other.sendall(data)
 
     def close(self) -> None:
         self._thread.join(PATIENCE_S)

@@ -7,7 +7,7 @@ come up is an error that shows that log.
 from __future__ import annotations
 
 import os
-import select
+import selectors
 import shutil
 import signal
 import socket
@@ -80,8 +80,10 @@ class Worker:
     def wait_ready(self) -> bool:
         """Whether it accepts connections; False if it ended instead."""
         if not self.is_ready:
-            readable, _, _ = select.select([self._ready], [], [], _START_S)
-            self.is_ready = bool(readable) and os.read(self._ready, 64).startswith(b"ready")
+            with selectors.DefaultSelector() as selector:  # select() itself takes no descriptor above 1023
+                selector.register(self._ready, selectors.EVENT_READ)
+                readable = bool(selector.select(_START_S))
+            self.is_ready = readable and os.read(self._ready, 64).startswith(b"ready")
         return self.is_ready
 
     def kill(self) -> None:
