@@ -19,6 +19,7 @@ from otelslo.window import format_duration, format_limit, format_target
 
 _MOST_PLACES = 3
 _SEVERITY = {"error": "bold red", "warning": "yellow", "note": "dim"}
+_EMPTY = {"good": "count as good", "bad": "count as bad", "ignore": "are left out"}
 _COLOUR = {"good": "green", "bad": "red", "excluded": "dim"}
 
 
@@ -61,6 +62,8 @@ def _facts(slo: Mapping[str, Any]) -> Table:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column()
     grid.add_row("promise", Text(_promise(slo)))
+    if slo["slices"] is not None:
+        grid.add_row("empty slices", Text(_EMPTY[slo["slices"]["empty"]]))
     grid.add_row("budget", Text(slo["budget"]["text"], style="cyan"))
     if slo["sla"] is not None:
         grid.add_row("SLA", Text(f"{format_target(Fraction(*slo['sla']))}, looser, shown beside"))
@@ -78,7 +81,7 @@ def _facts(slo: Mapping[str, Any]) -> Table:
     if plan.off:
         grid.add_row("alerts", Text("off"))
     if slo["notify"] is not None:
-        grid.add_row("told", Text(clean(", ".join(slo["notify"])) or "nobody"))
+        grid.add_row("told", Text(clean(", ".join(slo["notify"]))))
     return grid
 
 

@@ -93,6 +93,7 @@ def test_slices_an_sla_alerts_and_who_is_told_are_part_of_the_promise(written) -
     )
     output = " ".join(run(path).output.split())
     assert "99% = 99/100 of 1m slices with 95% good over 30d" in output
+    assert "empty slices are left out" in output
     assert "SLA 98.5%" in output
     assert "fast (burn > 20 in 10m and 2m)" in output
     assert "ticket-slow" not in output

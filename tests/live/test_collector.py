@@ -18,7 +18,7 @@ import pytest
 from components import Attributes, Books, Collector, VictoriaMetrics, receiving, service_environment
 
 from otelslo.kernels import layout as at
-from otelslo.rowkey import SELF, RowKey
+from otelslo.rowkey import NOTICES, SELF, RowKey
 
 from .history import saved_counts
 from .ledger import LINGERING, MIXED, Client, Order, send_all
@@ -96,7 +96,7 @@ class World:
         for row in range(reader.rows):
             key = reader.row_name(row)
             for cell, (reason, count) in enumerate(zip(key.reasons, reader.cells(row), strict=True)):
-                if key.slo != SELF and reason:
+                if key.slo not in (SELF, NOTICES) and reason:
                     told = {"slo.name": key.slo, "slo.outcome": outcome_of(cell), **group_attributes(key)}
                     why = {"slo.reason": reason} if cell else {}
                     found[frozenset((told | why).items())] = count
