@@ -42,11 +42,11 @@ class Annotation:
 
 # Exclusions made after the fact take whole slots of this length, so that they mean the same when they are old.
 SNAP_NS = 300 * 10**9
-_APART_NS = 10**9  # the wall clock and ring time are never quite the same: 10:00 is a slot's boundary all the same
+_APART_NS = 500_000_000  # the wall clock and ring time are never quite the same: 10:00 is a boundary all the same
 
 
 def snapped(start_ns: int, end_ns: int) -> tuple[int, int]:
-    """The whole slots that hold the span, but for a second at either end; at least one."""
+    """The whole slots that hold the span, but for half a second at either end; at least one."""
     begin_ns = (start_ns + _APART_NS) // SNAP_NS * SNAP_NS
     return begin_ns, max(-(-(end_ns - _APART_NS) // SNAP_NS) * SNAP_NS, begin_ns + SNAP_NS)
 

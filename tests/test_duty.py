@@ -204,7 +204,7 @@ def test_an_end_has_the_labels_of_its_beginning(leading):
     """Alertmanager knows an alert by its labels: with others it would fire there for a year."""
     engine = leading(alerts={"guard": "off"}, owner="payments", labels={"tier": "1"})
     play(engine, 60, bad=1)
-    engine.reload([SLO("calls", match=CALLS, alerts={"guard": "off"}, owner="orders", notify=[])])
+    engine.reload([SLO("calls", match=CALLS, alerts={"guard": "off"}, owner="orders")])
     play(engine, 400, good=3)
     engine.reload([SLO("others", match=CALLS)])
     play(engine, 10)
