@@ -229,12 +229,12 @@ class SLO:
         ]
         excluded_named = [rule.name for rule in self._validity.exclusions]
         excluded_named += [INVALID] if self._valid is not None else []
-        excluded_named += [MAINTENANCE]
         health = [HEALTH_CHECK] if self._validity.health_checks.patterns else []
         return reason_cells(
             [CRASHED.reason, *self._rules.reasons("bad", by_operator=False)],
             bad_named,
-            [*self._rules.reasons("excluded", by_operator=False), *health],
+            # Maintenance takes a cell from no other reason; where none is free it counts under "other".
+            [*self._rules.reasons("excluded", by_operator=False), *health, MAINTENANCE],
             [*excluded_named, *self._rules.reasons("excluded", by_operator=True)],
         )
 

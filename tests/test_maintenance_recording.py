@@ -26,6 +26,8 @@ MINUTE_NS = 60 * SECOND_NS
 START_NS = 1_700_000_000 * SECOND_NS  # where manual clocks begin: 2023-11-14 22:13:20 UTC
 OPENS_NS, CLOSES_NS = START_NS + 3600 * SECOND_NS, START_NS + 7200 * SECOND_NS
 WINDOW = {"start": "2023-11-14T23:13:20Z", "end": "2023-11-15T00:13:20Z"}
+PLANNED = {"maintenance": [WINDOW]}
+ROOM = {"rules": {"4xx": "bad"}}  # one reason less to exclude: a cell is free for maintenance
 
 
 def turn_to(engine, wall_ns: int) -> None:
@@ -206,6 +208,20 @@ def test_whenever_housekeeping_comes(make_engine):
     assert min(counted.values()) > 100
 
 
+def test_without_a_cell_of_its_own_it_is_excluded_all_the_same(make_engine):
+    """A latency objective has five other reasons to exclude, and a row five cells for them: none loses its cell."""
+    slow, slower = (
+        SLO(name, indicator="latency", threshold="1s", **more) for name, more in (("a", PLANNED), ("b", {}))
+    )
+    assert slow.reason_cells == slower.reason_cells
+    assert {"health_check", "shed"} <= set(slow.reason_cells)
+    engine = make_engine(slow)
+    turn_to(engine, OPENS_NS)
+    engine.housekeeping()
+    run(SLOMiddleware(web, engine=engine))
+    assert cells(engine, "a") == {"excluded other": 1}
+
+
 # ── who decides ────────────────────────────────────────────────────────────────────────────────────────────────────
 def failing(event):
     raise LookupError(event.route)
@@ -220,7 +236,7 @@ def test_nobody_overrules_it(make_engine, more, path, says):
             getattr(scope["otelslo"], says)()
         await web(scope, receive, send)
 
-    engine = make_engine(SLO("a", maintenance=[WINDOW], **more))
+    engine = make_engine(SLO("a", maintenance=[WINDOW], **ROOM, **more))
     turn_to(engine, OPENS_NS)
     engine.housekeeping()
     run(SLOMiddleware(app, engine=engine, routes=["/x", "/healthz"]), http_scope(path))
@@ -249,7 +265,7 @@ def test_however_it_ends(make_engine, ends):
             advance(engine, s=5)
             await web(scope, receive, send)
 
-    engine = make_engine(SLO("a", indicator="latency", threshold="1s", maintenance=[WINDOW]))
+    engine = make_engine(SLO("a", indicator="latency", threshold="1s", maintenance=[WINDOW], **ROOM))
     edge = SLOMiddleware(app, engine=engine)
     for at_ns in (OPENS_NS - 30 * MINUTE_NS, OPENS_NS, OPENS_NS + 5 * MINUTE_NS):
         turn_to(engine, at_ns)

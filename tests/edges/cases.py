@@ -208,7 +208,6 @@ HTTP: list[Case] = [
         "told",
         answers(500, changes=path("/healthz")),
         "excluded health_check",
-        "excluded other",  # a latency objective has one such reason more than a row has cells for
         around=at_route("/healthz"),
     ),
     Case(
