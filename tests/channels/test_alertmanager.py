@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from exporters.receiver import PATIENCE_S, status
+from live.servers import until
 
 from channels.hook import DAY, NOTICE, NOW, Hook, S, hooked, notice, soon
 from otelslo.channels import SendFailed, alertmanager
@@ -124,15 +125,15 @@ class Manager:
         self._log = where / "log"
 
     def wait(self) -> None:
-        ends_s = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                urllib.request.urlopen(f"{self.url}/-/ready", timeout=PATIENCE_S).close()
-                return
-            except OSError:
-                assert self.process.poll() is None, self._log.read_text()
-                assert time.monotonic() < ends_s, self._log.read_text()
-                time.sleep(0.02)
+        until(self._is_ready, "Alertmanager is ready", PATIENCE_S)
+
+    def _is_ready(self) -> bool:
+        assert self.process.poll() is None, self._log.read_text()
+        try:
+            urllib.request.urlopen(f"{self.url}/-/ready", timeout=PATIENCE_S).close()
+        except OSError:
+            return False
+        return True
 
     def alerts(self) -> list[dict[str, Any]]:
         with urllib.request.urlopen(f"{self.url}/api/v2/alerts", timeout=PATIENCE_S) as answer:
