@@ -174,7 +174,7 @@ class Engine:
 
     def _open(self) -> None:
         # numba loads here, not on `import otelslo`
-        from otelslo.ring.live import compile_kernels_for, open_ring
+        from otelslo.ring.opening import compile_kernels_for, open_ring
         from otelslo.runner import Runner
 
         self.kernels: Kernels = compile_kernels_for(self.state_dir)

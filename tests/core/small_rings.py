@@ -19,7 +19,8 @@ from otelslo.kernels import layout as at
 from otelslo.kernels.ring import Kernels, compile_kernels
 from otelslo.plans import Entry, Labels, Plans, plan_words
 from otelslo.ring.geometry import Geometry
-from otelslo.ring.live import Ring, open_ring
+from otelslo.ring.live import Ring
+from otelslo.ring.opening import open_ring
 
 FULL = os.environ.get("OTELSLO_TORTURE") == "full"
 SLOT_NS = 1_000_000_000

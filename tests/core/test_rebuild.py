@@ -21,7 +21,7 @@ from otelslo.kernels.ring import compile_kernels
 from otelslo.ring import salvage
 from otelslo.ring.check import check
 from otelslo.ring.geometry import Geometry
-from otelslo.ring.live import open_ring
+from otelslo.ring.opening import open_ring
 from otelslo.rowkey import SELF, RowKey
 from otelslo.snapshot import Saved
 

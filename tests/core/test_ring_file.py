@@ -21,7 +21,7 @@ from otelslo.errors import StateError
 from otelslo.kernels import layout as at
 from otelslo.kernels.ring import compile_kernels
 from otelslo.ring.check import check
-from otelslo.ring.live import open_ring
+from otelslo.ring.opening import open_ring
 
 from .attacks import fork, wait_for
 from .scenario_server import ScenarioServer
