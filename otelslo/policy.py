@@ -1,7 +1,8 @@
 """What the state of an error budget means for releases: ordered steps, of which the first one that holds applies.
 
-A policy is plain data that goes with its objective; `verdict` judges a status by it. Without data it says no, unless a
-step speaks of that very case. All comparisons are exact.
+A policy is plain data that goes with its objective; `verdict` judges a status by it, and by the budget of a whole
+window, as alerts do: early in a month one failure is not all of it. Without data it says no, unless a step speaks of
+that very case. All comparisons are exact.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Condition:
     """When a step applies: everything that is given holds. Without `no_data` it holds only where there is data.
 
     Args:
-        remaining: (comparison, ratio): what is left of the budget, as a share of it.
+        remaining: (comparison, ratio): what is left of `Status.full_budget`, as a share of it.
         burn: (window, rate): the burn rate over one of BURN_WINDOWS is above `rate`.
         alert: a severity or an alert's name: one such alert fires, inhibited or not.
         no_data: nothing valid was seen in the objective's window.
@@ -69,7 +70,7 @@ class Condition:
     def holds(self, status: Status) -> bool:
         if self.no_data is not _is_silent(status):
             return False
-        left, burning = status.budget.remaining_ratio, self._burning(status)
+        left, burning = status.full_budget.remaining_ratio, self._burning(status)
         if self.remaining is not None and (left is None or not _COMPARE[self.remaining[0]](left, self.remaining[1])):
             return False
         if self.burn is not None and (burning is None or burning <= self.burn[1]):
@@ -199,13 +200,29 @@ def _is_silent(status: Status) -> bool:
 
 
 def _budget_text(status: Status) -> str:
-    left, sliced = status.budget, status.slices
+    left, sliced = status.full_budget, status.slices
     if left.remaining_ratio is None:
         seen = status.counts.excluded
         return f"no valid events in {status.window}" + (f", {seen} excluded" if seen and sliced is None else "")
     parts, unit = (1, "events") if sliced is None else (sliced.parts, "slices")
-    spent, allowed = _number_text(Fraction(left.spent, parts)), _number_text(left.allowed / parts)
-    return f"{spent} of {allowed} allowed bad {unit} spent, {format_ratio(left.remaining_ratio)} of the budget left"
+    spent, allowed = _number_text(Fraction(left.spent, parts)), left.allowed / parts
+    shown_allowed = _number_text(allowed if status.projected is None else _rounded_down(allowed))
+    said = f"{spent} of {shown_allowed} allowed bad {unit}{_basis_text(status)} spent"
+    return f"{said}, {format_ratio(left.remaining_ratio)} of the budget left"
+
+
+def _basis_text(status: Status) -> str:
+    """Of what the budget is, where that has not been observed whole. How many slices come does not rest on traffic."""
+    if status.projected is None:
+        return ""
+    whole = status.window if status.end_ns is None else f"the {status.window.partition(' ')[0]}"
+    return f" of {whole}" if status.slices is not None else f" of {whole} at this traffic"
+
+
+def _rounded_down(value: Fraction) -> Fraction:
+    """Of a projection, whose last digits say nothing: it is never shown larger than it is."""
+    scale = 100 if value >= 1 else 10**6
+    return Fraction(value.numerator * scale // value.denominator, scale)
 
 
 def _number_text(value: Fraction) -> str:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -47,7 +48,7 @@ class Runner:
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
         self._stop = threading.Event()
-        self._wanted = False
+        self._wake = _closed_gate()
         self._turn = threading.RLock()
 
     @property
@@ -73,6 +74,7 @@ class Runner:
         """End the thread; a leader, or the last worker to stop, commits a last time."""
         self._renew_in_child()
         self._stop.set()
+        self.want()
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.join(_JOIN_S)
@@ -89,7 +91,7 @@ class Runner:
     def _renew_in_child(self) -> None:
         """A forked child has neither the thread nor the leadership, and its locks may be held by nobody."""
         if self._pid != os.getpid():
-            self._turn, self._stop = threading.RLock(), threading.Event()
+            self._turn, self._stop, self._wake = threading.RLock(), threading.Event(), _closed_gate()
             self._thread, self._agent_lock = None, None
             self.leader.forget()
             self._pid = os.getpid()
@@ -112,18 +114,22 @@ class Runner:
             self.leader.lead(last=True)
 
     def want(self) -> None:
-        """A request has met a new group, route or exception: it need not wait for the next tick. Takes no lock."""
-        self._wanted = True
+        """A request has met a new group, route or exception: it need not wait for the next tick. Waits for no lock."""
+        with contextlib.suppress(RuntimeError):  # open already
+            self._wake.release()
 
     def _run(self) -> None:
+        """Sleeping through to the next tick: to look up ten times a second took 1 ms of CPU in each."""
         next_tick = time.monotonic() + TICK_S
-        while not self._stop.wait(_GLANCE_S):
-            if self._wanted:
-                self._wanted = False
-                self._guarded(self._engine.housekeeping)
+        while not self._stop.is_set():
+            wanted = self._wake.acquire(timeout=max(0.0, next_tick - time.monotonic()))
+            if self._stop.wait(_GLANCE_S if wanted else 0):
+                break
             if time.monotonic() >= next_tick:
                 next_tick = time.monotonic() + TICK_S
                 self.tick()
+            elif wanted:
+                self._guarded(self._engine.housekeeping)
 
     def tick(self) -> None:
         """One turn: keep house, try to lead, lead. Never raises."""
@@ -193,3 +199,10 @@ class Runner:
         lock, self._agent_lock = self._agent_lock, None
         if lock is not None:
             lock.release()
+
+
+def _closed_gate() -> threading.Lock:
+    """A lock that is held: whoever wants the thread awake releases it."""
+    gate = threading.Lock()
+    gate.acquire()
+    return gate

@@ -1,7 +1,8 @@
 """Budget-aware serving: whether an objective's budget allows more, told within a request in about a microsecond.
 
-A request looks the answer up; the background thread computes it, each second, for what was ever asked. Whatever is not
-known, or not known freshly, is a yes: a service that sheds load because its SLO library stands still is worse off.
+A request looks the answer up; the background thread computes it, each second, for what was ever asked, by the budget of
+a whole window, as alerts and releases go. Whatever is not known, or not known freshly, is a yes: a service that sheds
+load because its SLO library stands still is worse off.
 """
 
 from __future__ import annotations
@@ -10,15 +11,14 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 
-from otelslo.budget import budget
 from otelslo.clock import Clock
-from otelslo.counts import Counts
 from otelslo.definition import Definition
 from otelslo.errors import nearest, shown
 from otelslo.evaluate import Book
+from otelslo.explain import together
 from otelslo.policy import exact_number
 from otelslo.status import Status
 
@@ -28,6 +28,7 @@ STALE_NS = 5_000_000_000
 MOST_QUESTIONS = 10_000
 AtLeast = Fraction | float | str
 Question = tuple[str, str | None, AtLeast]
+_Of = tuple[str, str | None]  # an objective, and a group of it; None: all together
 
 
 class Serving:
@@ -98,37 +99,25 @@ class Serving:
             now_ns = self._now_ns()
             definitions = {definition.name: definition for definition in self._definitions()}
             asked = {slo for slo, _, _ in bars}
-            counted = self._counted([definition for name, definition in definitions.items() if name in asked])
+            found = self._statuses([definition for name, definition in definitions.items() if name in asked], bars)
             for question, bar in bars.items():
-                self._answers[question] = self._answer(question, bar, definitions, counted)
+                if question[0] not in definitions:
+                    self._say_once(question[0], definitions)
+                self._answers[question] = _enough(found.get(question[:2]), bar)
             self._fresh_until_ns = now_ns + STALE_NS
         except Exception as e:
             self._book = Book()
             self._fault("internal", f"budget_allows cannot be answered: {type(e).__name__}: {e}")
 
-    def _counted(self, definitions: Sequence[Definition]) -> dict[tuple[str, str | None], Counts]:
-        """Of each group, and of all groups of an objective together."""
-        found: dict[tuple[str, str | None], Counts] = {}
+    def _statuses(self, definitions: Sequence[Definition], asked: Iterable[Question]) -> dict[_Of, Status]:
+        """Of each group, and of all groups of an objective together where that is asked for."""
+        by_name: dict[str, list[Status]] = {}
         for status in self._judged(definitions, self._book):
-            found[status.slo, status.group] = status.counts
-            if status.group is not None:
-                found[status.slo, None] = found.get((status.slo, None), Counts()) + status.counts
+            by_name.setdefault(status.slo, []).append(status)
+        found: dict[_Of, Status] = {(one.slo, one.group): one for many in by_name.values() for one in many}
+        for name in {slo for slo, group, _ in asked if group is None} & by_name.keys():
+            found[name, None] = together(by_name[name])
         return found
-
-    def _answer(
-        self,
-        question: Question,
-        bar: Fraction,
-        definitions: Mapping[str, Definition],
-        counted: Mapping[tuple[str, str | None], Counts],
-    ) -> bool:
-        slo, group, _ = question
-        definition = definitions.get(slo)
-        if definition is None:
-            self._say_once(slo, definitions)
-            return True
-        left = budget(counted.get((slo, group), Counts()), definition.target_ratio, definition.window_ns)
-        return left.remaining_ratio is None or (left.remaining > 0 and left.remaining_ratio >= bar)
 
     def _say_once(self, slo: str, known: Iterable[str]) -> None:
         if slo not in self._said:
@@ -139,6 +128,12 @@ class Serving:
         """Begin anew: in another ring, or in a forked child, where no background thread is until something is asked."""
         self._book = Book()
         self._answers.clear()
+
+
+def _enough(status: Status | None, bar: Fraction) -> bool:
+    """Whether the share `bar` is left, and anything at all; yes without events."""
+    left = None if status is None else status.full_budget
+    return left is None or left.remaining_ratio is None or (left.remaining > 0 and left.remaining_ratio >= bar)
 
 
 _SERVING: weakref.WeakSet[Serving] = weakref.WeakSet()

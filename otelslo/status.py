@@ -92,8 +92,7 @@ class Status:
     def full_budget(self) -> Budget:
         """The budget of a whole window, projected while there has not been one.
 
-        Alerts and forecasts go by it, since the first failure of a new service has not used up a month. Gates are
-        strict, and go by what came so far.
+        All that decides goes by it: the first failure of a new service, or of a month, has not used up a month.
         """
         return self.budget if self.projected is None else self.projected
 

@@ -39,11 +39,11 @@ PAGE = {"name": "page-fast", "severity": "page", "state": "firing", "inhibited":
 TICKET = {"name": "ticket-slow", "severity": "ticket", "state": "firing", "inhibited": True}
 
 
-def status_of(good=0, bad=0, *, hour=None, slo=CHECKOUT, alerts=(), excluded=0):
-    """A status of these counts, whose windows up to an hour hold `hour`."""
+def status_of(good=0, bad=0, *, hour=None, slo=CHECKOUT, alerts=(), excluded=0, seen_ns=100 * DAY_NS):
+    """A status of these counts, whose windows up to an hour hold `hour`; by default its own was observed whole."""
     counts = Counts(good, bad, excluded)
     short = counts if hour is None else hour
-    found = assess(slo, None, lambda size_ns: counts if size_ns > HOUR_NS else short, {}, NOW_NS - DAY_NS, NOW_NS)
+    found = assess(slo, None, lambda size_ns: counts if size_ns > HOUR_NS else short, {}, NOW_NS - seen_ns, NOW_NS)
     return replace(found, alerts=tuple(alerts))
 
 
@@ -151,6 +151,70 @@ def test_slices_are_told_in_whole_ones():
     assert sliced.slices == Slices(RATIO_TIMESLICES, 5 * MINUTE_NS)
     found = verdict(DEFAULT_POLICY, status_of(19 * RATIO_PARTS, RATIO_PARTS // 2 * 2, slo=sliced))
     assert found.because.startswith("1 of 2 allowed bad slices spent, 50.00%")
+
+
+# ── a window that is not full ──────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("good", "bad", "seen_ns", "step"),
+    [
+        (99, 1, 60 * SECOND_NS, "free"),
+        (99, 1, 30 * DAY_NS - 1, "frozen"),
+        (99, 1, 30 * DAY_NS, "frozen"),
+        (97, 3, DAY_NS, "frozen"),  # 3,000 come in the window, so 3 may fail: exactly spent
+        (97, 3, DAY_NS - 1, "careful"),
+        (1_996, 4, 15 * DAY_NS, "frozen"),  # of 4 that may fail
+        (1_998, 3, 15 * DAY_NS, "free"),
+        (0, 1, 1, "free"),
+    ],
+)
+def test_a_window_that_is_not_full_is_judged_by_the_budget_of_all_of_it(good, bad, seen_ns, step):
+    found = verdict(DEFAULT_POLICY, status_of(good, bad, seen_ns=seen_ns))
+    assert (found.step, found.allowed, found.data) == (step, step != "frozen", True)
+
+
+def test_one_failure_in_the_first_minute_of_a_month_stops_nothing():
+    monthly = SLO("monthly", target="99.9%", calendar="month", timezone="America/New_York")
+    start_ns = monthly.period.bounds(NOW_NS)[0]
+    counts = Counts(99, 1)
+    found = assess(monthly, None, lambda _: counts, {}, start_ns - 90 * DAY_NS, start_ns + 60 * SECOND_NS)
+    assert found.budget.remaining < 0  # by what came so far
+    said = verdict(DEFAULT_POLICY, found)
+    assert (said.step, said.allowed) == ("free", True)
+    assert said.because == (
+        "1 of 4464 allowed bad events of the month at this traffic spent, 99.97% of the budget left"
+    )
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "seen_ns", "text"),
+    [
+        (1_428, 12, DAY_NS, "12 of 43.2 allowed bad events of 30d at this traffic spent, 72.22% of the budget left"),
+        (999, 1, 7 * HOUR_NS, "1 of 102.85 allowed bad events of 30d at this traffic spent, 99.02% of"),  # 720/7
+        (
+            0,
+            1,
+            29 * DAY_NS,
+            "1 of 0.001034 allowed bad events of 30d at this traffic spent, -96566.67% of",
+        ),  # 30/29,000
+        (1_428, 12, 30 * DAY_NS, "12 of 1.44 allowed bad events spent, -733.34% of the budget left"),
+    ],
+)
+def test_what_is_projected_is_said_to_be_and_rounded_down(good, bad, seen_ns, text):
+    assert verdict(DEFAULT_POLICY, status_of(good, bad, seen_ns=seen_ns)).because.startswith(text)
+
+
+def test_all_slices_of_a_window_are_known_ahead():
+    """8,640 of 5 minutes in 30 days, however few have come."""
+    sliced = SLO("sliced", target="90%", budgeting="ratio_timeslices", alerts="off")
+    found = verdict(DEFAULT_POLICY, status_of(0, RATIO_PARTS, slo=sliced, seen_ns=HOUR_NS))
+    assert (found.step, found.because) == (
+        "free",
+        "1 of 864 allowed bad slices of 30d spent, 99.88% of the budget left",
+    )
+
+
+def test_without_data_a_window_that_is_not_full_is_a_no_too():
+    assert not verdict(DEFAULT_POLICY, status_of(excluded=7, seen_ns=60 * SECOND_NS)).allowed
 
 
 # ── as people write it ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -353,9 +417,11 @@ def test_a_damaged_policy_is_no_policy():
         Policy.from_json([{"name": "a", "when": {"weather": "fine"}}])
 
 
-@given(STEPS, st.integers(0, 10**6), st.integers(0, 10**4))
-def test_the_step_is_the_first_that_holds_by_plain_arithmetic(written, good, bad):
+@given(STEPS, st.integers(0, 10**6), st.integers(0, 10**4), st.just(40 * DAY_NS) | st.integers(1, 40 * DAY_NS))
+def test_the_step_is_the_first_that_holds_by_plain_arithmetic(written, good, bad, seen_ns):
     policy, valid = policy_of(written), good + bad
+    window_ns = 30 * DAY_NS
+    seen_of_it_ns = min(seen_ns, window_ns)
     compare = {"<": lambda a, b: a < b, "<=": lambda a, b: a <= b, ">": lambda a, b: a > b, ">=": lambda a, b: a >= b}
 
     def holds(when):
@@ -364,11 +430,12 @@ def test_the_step_is_the_first_that_holds_by_plain_arithmetic(written, good, bad
         ok = when.alert is None  # nothing fires
         if when.remaining:  # remaining / allowed OP ratio, without dividing
             sign, ratio = when.remaining
-            ok = ok and compare[sign](valid - 1000 * bad, ratio * valid)
+            whole = valid * window_ns  # as many a second go on to come
+            ok = ok and compare[sign](whole - 1000 * bad * seen_of_it_ns, ratio * whole)
         return ok and (not when.burn or 1000 * bad > when.burn[1] * valid)
 
     expected = next((step.name for step in policy.steps if holds(step.when)), "no-data")
-    found = verdict(policy, status_of(good, bad))
+    found = verdict(policy, status_of(good, bad, seen_ns=seen_ns))
     assert (found.step, found.data) == (expected, valid > 0)
 
 

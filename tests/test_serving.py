@@ -15,16 +15,19 @@ import pytest
 from drive import advance
 
 import otelslo
-from otelslo import SLO, Engine, default
+from otelslo import SLO, Engine, ManualClock, default
 from otelslo.serving import MOST_QUESTIONS, STALE_NS, Serving
 
 CALLS = {"kind": "call"}
+DAY_S = 86_400
 
 
 @pytest.fixture
 def shop(make_engine) -> Engine:
-    """99 % of calls, so that one bad in a hundred is exactly the budget."""
-    return make_engine(SLO("shop", target="99%", window="1d", match=CALLS))
+    """99 % of calls, over a window that has been observed whole: one bad in a hundred is exactly the budget."""
+    engine = make_engine(SLO("shop", target="99%", window="1d", match=CALLS))
+    advance(engine, s=DAY_S)
+    return engine
 
 
 def record(engine, good=0, bad=0, name="pay"):
@@ -51,7 +54,41 @@ def test_yes_until_the_first_answer_then_no_when_the_budget_is_spent(shop):
 @pytest.mark.parametrize(("good", "bad", "allowed"), [(99, 1, False), (100, 1, True), (98, 1, False), (100, 0, True)])
 def test_the_edge_is_exact(shop, good, bad, allowed):
     record(shop, good, bad)
+    assert shop.status()[0].projected is None
     assert answer(shop, "shop") is allowed
+
+
+def test_one_failure_in_the_first_minute_of_a_month_is_allowed(make_engine):
+    """Of 100 calls a minute 4,464 may fail in a December; and 0.1 of those that came."""
+    engine = make_engine(SLO("month", target="99.9%", calendar="month", match=CALLS))
+    advance(engine, s=1_701_388_800 - 1_700_000_000)  # 2023-12-01T00:00:00Z
+    record(engine, good=99, bad=1)
+    advance(engine, s=60)
+    (status,) = engine.status()
+    assert (status.budget.allowed, status.full_budget.allowed) == (Fraction(1, 10), 4464)
+    assert answer(engine, "month") is True
+    assert answer(engine, "month", at_least=Fraction(4463, 4464)) is True
+    assert answer(engine, "month", at_least="99.98%") is False
+
+
+def test_the_same_over_a_whole_window_is_not(make_engine):
+    engine = make_engine(SLO("month", target="99.9%", window="30d", match=CALLS))
+    advance(engine, s=60)
+    record(engine, good=99, bad=1)
+    advance(engine, s=15 * DAY_S)
+    assert answer(engine, "month") is False  # about 200 would come in a whole one, so 0.2 may fail
+    advance(engine, s=15 * DAY_S - 60)
+    assert engine.status()[0].projected is None
+    assert answer(engine, "month") is False
+
+
+@pytest.mark.parametrize(("good", "bad", "allowed"), [(97, 3, True), (96, 4, False), (95, 5, False), (0, 0, True)])
+def test_the_edge_of_a_window_that_is_not_full_is_exact(make_engine, good, bad, allowed):
+    """100 in a quarter of it: 400 in all of it, of which 4 may fail."""
+    engine = make_engine(SLO("shop", target="99%", window="1d", match=CALLS))
+    record(engine, good, bad)
+    advance(engine, s=DAY_S // 4)
+    assert answer(engine, "shop") is allowed
 
 
 @pytest.mark.parametrize(
@@ -95,16 +132,37 @@ def test_a_no_that_is_old_is_a_yes(shop):
 
 def test_groups_each_and_together(make_engine):
     engine = make_engine(SLO("models", target="90%", match=CALLS, group_by="route"))
-    for _ in range(2):  # the first event asks for its group's row
-        record(engine, good=1, name="a")
-        record(engine, good=1, name="b")
-        engine.housekeeping()
-    record(engine, good=28, bad=3, name="a")
-    record(engine, bad=1, name="b")
+    for name in ("a", "b"):  # the first event asks for its group's row
+        record(engine, good=1, name=name)
+    engine.housekeeping()
+    advance(engine, s=31 * DAY_S)
+    record(engine, good=29, bad=3, name="a")
+    record(engine, good=1, bad=1, name="b")
     found = {group: answer(engine, "models", group) for group in (None, "route=a", "route=b", "route=never")}
     assert found == {None: False, "route=a": True, "route=b": False, "route=never": True}
     record(engine, good=100, name="a")
     assert answer(engine, "models") is True
+
+
+def test_groups_together_may_spend_what_each_may_in_sum(make_engine):
+    """One seen for a whole window, the other for an hour of it: each is projected by itself, as alerts do."""
+    engine = make_engine(SLO("models", target="99%", match=CALLS, group_by="route"))
+    engine.record(engine.track("old"), "excluded", 1_000)
+    engine.housekeeping()
+    advance(engine, s=30 * DAY_S)
+    engine.record(engine.track("new"), "excluded", 1_000)
+    engine.housekeeping()
+    record(engine, good=99, bad=1, name="old")
+    record(engine, good=10, name="new")
+    advance(engine, s=3_600)
+    allowed = {one.group: one.full_budget.allowed for one in engine.status() if one.counts.valid}
+    assert allowed == {"route=old": 1, "route=new": 72}
+    groups = (None, "route=old", "route=new")
+    assert [answer(engine, "models", group) for group in groups] == [True, False, True]
+    assert answer(engine, "models", at_least=Fraction(72, 73)) is True
+    assert answer(engine, "models", at_least=Fraction(73, 74)) is False
+    record(engine, bad=73, name="old")  # 74 spent, and 1.73 + 72 allowed
+    assert [answer(engine, "models", group) for group in groups] == [False, False, True]
 
 
 def test_an_unknown_name_is_a_yes_and_said_once(shop, caplog):
@@ -185,7 +243,8 @@ def test_what_is_excluded_after_the_fact_is_not_spent(shop):
 
 def test_slices_are_counted_once_and_answered(make_engine):
     sliced = {"budgeting": "timeslices", "slice": "10s", "slice_target": "50%", "alerts": "off"}
-    engine = make_engine(SLO("sliced", target="90%", window="1d", match=CALLS, **sliced))
+    engine = make_engine(SLO("sliced", target="90%", window="5m", match=CALLS, **sliced))
+    advance(engine, s=300)
     for bad in (0, 0, 0, 1, 0, 0, 0, 0, 0):
         record(engine, good=1 - bad, bad=bad)
         advance(engine, s=10)
@@ -211,10 +270,11 @@ def test_new_objectives_are_followed(shop):
 
 
 def test_before_the_start_and_after_the_end_it_is_yes(tmp_path):
-    engine = Engine([SLO("shop", match=CALLS)], state_dir=tmp_path, runner=False)
+    engine = Engine([SLO("shop", match=CALLS)], state_dir=tmp_path, runner=False, clock=ManualClock())
     assert engine.budget_allows("shop") is True
     assert not engine.running
     with engine:
+        advance(engine, s=30 * DAY_S)
         record(engine, bad=1)
         engine.housekeeping()
         assert engine.budget_allows("shop") is False
@@ -230,7 +290,8 @@ def test_an_engine_that_nobody_has_is_not_kept(tmp_path):
 
 
 def test_the_background_thread_answers_by_itself(tmp_path):
-    with Engine([SLO("shop", match=CALLS)], state_dir=tmp_path) as engine:
+    with Engine([SLO("shop", match=CALLS)], state_dir=tmp_path, clock=ManualClock()) as engine:
+        advance(engine, s=30 * DAY_S)
         record(engine, bad=1)
         turned = threading.Event()
         refresh = engine._serving.refresh
@@ -242,7 +303,8 @@ def test_the_background_thread_answers_by_itself(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_starts_its_own_thread_by_asking(tmp_path):
-    with Engine([SLO("shop", match=CALLS)], state_dir=tmp_path) as engine:
+    with Engine([SLO("shop", match=CALLS)], state_dir=tmp_path, clock=ManualClock()) as engine:
+        advance(engine, s=30 * DAY_S)
         record(engine, bad=1)
         assert answer(engine, "shop") is False
         pid = os.fork()

@@ -19,8 +19,9 @@ from otelslo.window import parse_positive_duration
 
 _HELP = """Whether a release may go out, by the error budgets.
 
-    Asks the policy of each SLO (by default: no when the budget is used up or a page fires). Exit code 0 go, 1 no-go,
-    2 usage, 3 not known: no state, nothing valid seen in the window, or nobody has kept the state for --max-age.
+    Asks the policy of each SLO (by default: no when the budget is used up or a page fires). While a window is not full
+    yet its budget is that of all of it, at the traffic so far. Exit code 0 go, 1 no-go, 2 usage, 3 not known: no state,
+    nothing valid seen in the window, or nobody has kept the state for --max-age.
 
     Of a grouped SLO each group is asked, and all of them together; groups without events stop nothing. A limit is no
     while it is breached.
@@ -31,6 +32,7 @@ _HELP = """Whether a release may go out, by the error budgets.
       otelslo gate checkout-availability --json
       otelslo gate --override "the fix for incident 42"
 """
+_NOT_FULL = " A window that is not full yet is judged as a whole one, at the traffic so far."
 
 
 def _duration_ns(ctx: click.Context, param: click.Parameter, value: str) -> int:
@@ -136,7 +138,7 @@ def _draw(found: Answer, code: int, reason: str | None, failure: str) -> None:
     if found.lines:
         out.print(_table(found))
         if any(line.status is not None and line.status.projected is not None for line in found.lines):
-            out.print(Text(" A window that is not full yet is judged by what came so far.", style="dim"))
+            out.print(Text(_NOT_FULL, style="dim"))
         out.print()
     if code == GO and reason is not None:
         would_be = "GO" if found.exit_code == GO else "NO GO"
@@ -167,6 +169,6 @@ def _table(found: Answer) -> object:
         name.append(f"  {tables.clean(line.group)}" if line.group is not None else "", style="not bold cyan")
         name.append(f"\n{tables.clean(judged.message, 300)}" if judged.message else "", style="not bold")
         name.append("" if judged.allowed else f"\n{tables.clean(judged.because, 1000)}", style="not bold dim")
-        left = Text(g.dash, style="dim") if status is None else tables.budget_left(status, g, status.budget)
+        left = Text(g.dash, style="dim") if status is None else tables.budget_left(status, g)
         table.add_row(Text(mark, style=style), name, Text(tables.clean(judged.step), style=style), left)
     return table

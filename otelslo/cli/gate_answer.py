@@ -6,10 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from otelslo.budget import budget
 from otelslo.cli.state import View
-from otelslo.counts import Counts
 from otelslo.definition import UNKNOWN, Definition
+from otelslo.explain import together
 from otelslo.limit import Limit
 from otelslo.limits import NO_DATA as NOTHING_SEEN
 from otelslo.limits import LimitStatus
@@ -43,13 +42,17 @@ class Line:
         return self.definition.name if self.group is None else f"{self.definition.name} [{self.group}]"
 
     def to_json(self) -> dict[str, Any]:
-        ratio = None if self.status is None else self.status.budget.remaining_ratio
+        """`remaining_ratio` is what the verdict goes by; the budgets are as in `Status.to_json`, on both bases."""
+        told = {} if self.status is None else self.status.to_json()
+        ratio = None if self.status is None else self.status.full_budget.remaining_ratio
         return {
             "slo": self.definition.name,
             "group": self.group,
             "decides": self.decides,
             **self.verdict.to_json(),
             "remaining_ratio": None if ratio is None else ratio_number(ratio, ratio),
+            "budget": told.get("budget"),
+            "budget_projected": told.get("budget_projected"),
         }
 
 
@@ -139,16 +142,8 @@ def _limit_line(one: LimitStatus) -> Line:
 def _together(statuses: Sequence[Status]) -> Status:
     """All groups as one. What happened before a group was known, crashes above all, can be judged only so: in the
     group `(unknown)` there may be nothing but failures. Burn rates are each group's own."""
-    counts = sum((status.counts for status in statuses), Counts())
-    first = statuses[0]
-    return replace(
-        first,
-        group=None,
-        counts=counts,
-        budget=budget(counts, first.target, first.window_ns),
-        burn={},
-        alerts=tuple(alert for status in statuses if status.group == UNKNOWN for alert in status.alerts),
-    )
+    alerts = tuple(alert for status in statuses if status.group == UNKNOWN for alert in status.alerts)
+    return replace(together(statuses), group=None, burn={}, alerts=alerts)
 
 
 def _stale(view: View, max_age_ns: int, now_wall_ns: int) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,9 @@ import pytest
 from click.testing import Result
 
 from otelslo import SLO, Engine
+from otelslo.cli import gate as command
 from otelslo.cli import gate_answer, override, state
 from otelslo.cli.gate_answer import answer
-from otelslo.clock import SystemClock
 from otelslo.errors import StateError
 from otelslo.exporters.sqlite_reader import Reader
 from otelslo.kernels import layout as at
@@ -23,8 +24,9 @@ from otelslo.notice import Notice
 from otelslo.ring.check import check
 
 from .invoke import invoke
+from .turned import SECOND_NS, advance, turned
 
-SECOND_NS = 1_000_000_000
+DAY_S = 86_400
 CALLS = {"kind": "call"}
 SLOS = [
     SLO("pay", target="90%", match={"kind": "call", "route": "pay"}, owner="shop", notify=["ops"]),
@@ -33,12 +35,26 @@ SLOS = [
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Engine]]:
+    """Starts an engine, and the gate goes by its clock; `days` later, by default when a window has been seen whole."""
+    with ExitStack() as stack:
+
+        def begin(*slos: SLO, days: int = 30) -> Engine:
+            engine = stack.enter_context(turned(monkeypatch, tmp_path / "state", *slos))
+            monkeypatch.setattr(command, "SystemClock", lambda: engine.clock)
+            advance(engine, s=days * DAY_S)
+            return engine
+
+        yield begin
+
+
+@pytest.fixture
+def engine(begun: Callable[..., Engine]) -> Engine:
     """Two objectives with a good event each."""
-    with Engine(SLOS, state_dir=tmp_path / "state", runner=False) as made:
-        record(made, "pay", good=1)
-        record(made, "find", good=1)
-        yield made
+    made = begun(*SLOS)
+    record(made, "pay", good=1)
+    record(made, "find", good=1)
+    return made
 
 
 def record(engine: Engine, name: str, good: int = 0, bad: int = 0) -> None:
@@ -111,21 +127,21 @@ def test_the_table_fits(engine: Engine, columns: int) -> None:
     assert "The error budget is used up" in drawn
 
 
-def test_the_policy_of_the_objective_decides(tmp_path: Path) -> None:
+def test_the_policy_of_the_objective_decides(begun: Callable[..., Engine]) -> None:
     steps_of_own = [
         {"name": "half", "when": {"remaining": "< 50%"}, "releases": "deny", "message": "half is spent"},
         {"name": "unused", "when": {"no_data": True}},
         {"name": "fine"},
     ]
     slo = SLO("pay", target="90%", match=CALLS, policy=steps_of_own)
-    with Engine([slo], state_dir=tmp_path / "state", runner=False) as engine:
-        engine.runner.tick()
-        assert (told(engine)["go"], steps(told(engine))) == (True, {("pay", None): "unused"})
-        record(engine, "pay", good=19, bad=1)
-        assert steps(told(engine)) == {("pay", None): "fine"}
-        record(engine, "pay", bad=1)
-        found = told(engine)
-        assert (found["exit_code"], found["objectives"][0]["message"]) == (1, "half is spent")
+    engine = begun(slo)
+    engine.runner.tick()
+    assert (told(engine)["go"], steps(told(engine))) == (True, {("pay", None): "unused"})
+    record(engine, "pay", good=19, bad=1)
+    assert steps(told(engine)) == {("pay", None): "fine"}
+    record(engine, "pay", bad=1)
+    found = told(engine)
+    assert (found["exit_code"], found["objectives"][0]["message"]) == (1, "half is spent")
 
 
 def test_a_page_that_fires_stops_it(tmp_path: Path) -> None:
@@ -140,6 +156,85 @@ def test_a_page_that_fires_stops_it(tmp_path: Path) -> None:
         assert "firing: page-fast, page-slow" in found["objectives"][0]["because"]
 
 
+# ── a window that is not full ──────────────────────────────────────────────────────────────────────────────────────
+NOT_FULL = "A window that is not full yet is judged as a whole one, at the traffic so far."
+TO_DECEMBER_S = 15 * DAY_S + 14 * 3_600  # of the clock's 15 November, ten o'clock
+MONTH = SLO("month", target="99.9%", calendar="month", match=CALLS)
+
+
+def test_one_failure_in_the_first_minute_of_a_month_stops_nothing(begun: Callable[..., Engine]) -> None:
+    """Of 100 calls a minute 4,464 may fail in a December; and 0.1 of those that came."""
+    engine = begun(MONTH, days=0)
+    advance(engine, s=TO_DECEMBER_S)
+    record(engine, "a", good=99, bad=1)
+    advance(engine, s=60)
+    engine.runner.tick()
+    drawn = gate(engine).stdout
+    assert NOT_FULL in " ".join(drawn.split())
+    assert "99.97% left" in drawn
+    found = told(engine)
+    (line,) = found["objectives"]
+    assert (found["go"], line["step"]) == (True, "free")
+    assert line["because"] == (
+        "1 of 4464 allowed bad events of the month at this traffic spent, 99.97% of the budget left"
+    )
+    assert line["remaining_ratio"] == line["budget_projected"]["remaining_ratio"] == pytest.approx(4463 / 4464)
+    assert (line["budget"]["allowed"], line["budget"]["remaining_ratio"]) == (0.1, -9)
+    (status,) = json.loads(invoke("status", "--state-dir", engine.state_dir, "--json").stdout)
+    assert all(line[key] == status[key] for key in ("budget", "budget_projected"))
+
+
+def test_the_same_over_a_whole_window_does(begun: Callable[..., Engine]) -> None:
+    engine = begun(SLO("month", target="99.9%", match=CALLS))
+    record(engine, "a", good=99, bad=1)
+    assert NOT_FULL not in " ".join(gate(engine).stdout.split())
+    found = told(engine)
+    (line,) = found["objectives"]
+    assert (found["exit_code"], line["step"]) == (1, "frozen")
+    assert (line["remaining_ratio"], line["budget"]["remaining_ratio"], line["budget_projected"]) == (-9, -9, None)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_budget_that_will_be_used_up_stops_it_before_its_window_is_full(
+    begun: Callable[..., Engine], columns: int
+) -> None:
+    engine = begun(SLO("pay", target="90%", match=CALLS, alerts="off"), days=0)
+    record(engine, "pay", good=10, bad=10)
+    advance(engine, s=5 * DAY_S)
+    engine.runner.tick()
+    assert steps(told(engine)) == {("pay", None): "careful"}  # of 120 that would come 12 may fail
+    advance(engine, s=DAY_S)
+    engine.runner.tick()
+    drawn = gate(engine, columns=columns).stdout
+    assert max(map(len, drawn.splitlines())) <= columns
+    because = "10 of 10 allowed bad events of 30d at this traffic spent, 0.00% of the budget left (asked: <= 0%)"
+    assert because in " ".join(drawn.split())
+    assert gate(engine).exit_code == 1
+
+
+def test_groups_together_may_spend_what_each_may_in_sum(begun: Callable[..., Engine]) -> None:
+    """One seen for a whole window, the other for an hour of it."""
+    engine = begun(SLO("models", target="99%", match=CALLS, group_by="route", alerts="off"), days=0)
+    for name, seconds in (("old", 30 * DAY_S), ("new", 0)):
+        engine.record(engine.track(name), "excluded", 1_000)
+        engine.housekeeping()
+        advance(engine, s=seconds)
+    record(engine, "old", good=99, bad=1)
+    record(engine, "new", good=10)
+    advance(engine, s=3_600)
+    engine.runner.tick()
+    found = told(engine)
+    assert steps(found) == {
+        ("models", None): "free",
+        ("models", "route=old"): "frozen",
+        ("models", "route=new"): "free",
+    }
+    (whole,) = [one for one in found["objectives"] if one["group"] is None]
+    assert whole["because"].startswith("1 of 73 allowed bad events of 30d at this traffic spent, 98.63%")
+    record(engine, "old", bad=73)
+    assert steps(told(engine))["models", None] == "frozen"  # 74 spent, and 1.73 + 72 allowed
+
+
 # ── not knowing is a no ────────────────────────────────────────────────────────────────────────────────────────────
 def test_without_a_state_directory_it_is_not_known(tmp_path: Path) -> None:
     for more, code in (((), 3), (("--on-no-data", "deny"), 3), (("--on-no-data", "allow"), 0)):
@@ -150,18 +245,23 @@ def test_without_a_state_directory_it_is_not_known(tmp_path: Path) -> None:
     assert not (tmp_path / "nothing").exists()
 
 
-def test_an_objective_without_events_is_not_known(tmp_path: Path) -> None:
-    with Engine(SLOS, state_dir=tmp_path / "state", runner=False) as engine:
-        record(engine, "pay", good=1)
-        result = gate(engine)
-        assert result.exit_code == 3
-        assert result.stdout.splitlines()[-1] == "NO GO  1 of 2 say no: find (no-data)"
-        assert gate(engine, "pay").exit_code == 0
-        allowed = gate(engine, "--on-no-data", "allow")
-        assert (allowed.exit_code, allowed.stderr) == (0, "warning: no data of find; it goes by --on-no-data allow\n")
-        record(engine, "pay", bad=1)
-        assert gate(engine).exit_code == 1  # what is known to be spent is more than not known
-        assert gate(engine, "--on-no-data", "allow").exit_code == 1
+@pytest.mark.parametrize("days", [0, 30])
+def test_an_objective_without_events_is_not_known(begun: Callable[..., Engine], days: int) -> None:
+    engine = begun(*SLOS, days=days)
+    record(engine, "pay", good=1)
+    result = gate(engine)
+    assert result.exit_code == 3
+    assert result.stdout.splitlines()[-1] == "NO GO  1 of 2 say no: find (no-data)"
+    assert gate(engine, "pay").exit_code == 0
+    allowed = gate(engine, "--on-no-data", "allow")
+    assert (allowed.exit_code, allowed.stderr) == (0, "warning: no data of find; it goes by --on-no-data allow\n")
+
+
+def test_what_is_known_to_be_spent_is_more_than_not_known(begun: Callable[..., Engine]) -> None:
+    engine = begun(*SLOS)
+    record(engine, "pay", good=1, bad=1)
+    assert gate(engine).exit_code == 1
+    assert gate(engine, "--on-no-data", "allow").exit_code == 1
 
 
 @pytest.mark.parametrize(("word", "what"), [(at.M_COMMITTED_NS, "last commit"), (at.M_HEARTBEAT_NS, "heartbeat")])
@@ -191,7 +291,7 @@ def test_the_history_alone_counts_by_its_age(engine: Engine) -> None:
     ring = engine.state_dir / "live.ring"
     ring.write_bytes(replace(check(ring), boot_id=b"another boot id!").encode() + ring.read_bytes()[4096:])
     assert gate(engine).exit_code == 0
-    view, wall_ns = state.look(engine.state_dir), SystemClock().wall_ns()
+    view, wall_ns = state.look(engine.state_dir), engine.clock.wall_ns()
     late = answer(view, (), None, 60 * SECOND_NS, wall_ns + 3600 * SECOND_NS, False)
     assert (late.exit_code, late.problem.startswith("the last commit is 1 h")) == (3, True)
 
@@ -204,16 +304,17 @@ def test_a_database_that_cannot_be_read_is_not_known(engine: Engine) -> None:
 
 # ── groups ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
-def grouped(tmp_path: Path) -> Iterator[Engine]:
+def grouped(begun: Callable[..., Engine]) -> Engine:
     """Of three versions: one is well, one has no budget left; and of a third nothing valid was seen."""
     slo = SLO("models", target="50%", match=CALLS, group_by="route")
-    with Engine([slo, SLO("plain", match=CALLS)], state_dir=tmp_path / "state", runner=False) as made:
-        for name in ("a", "b", "idle"):
-            made.record(made.track(name), "excluded", 1_000)
-            made.housekeeping()
-        record(made, "a", good=8)
-        record(made, "b", bad=2)
-        yield made
+    made = begun(slo, SLO("plain", match=CALLS), days=0)
+    for name in ("a", "b", "idle"):
+        made.record(made.track(name), "excluded", 1_000)
+        made.housekeeping()
+    advance(made, s=30 * DAY_S)
+    record(made, "a", good=8)
+    record(made, "b", bad=2)
+    return made
 
 
 def test_each_group_is_asked_and_all_together(grouped: Engine) -> None:
@@ -242,16 +343,16 @@ def test_one_group(grouped: Engine) -> None:
     assert gate(grouped, "plain", "--group", "route=a").exit_code == 3
 
 
-def test_crashes_before_a_group_is_known_do_not_stop_it_alone(tmp_path: Path) -> None:
+def test_crashes_before_a_group_is_known_do_not_stop_it_alone(begun: Callable[..., Engine]) -> None:
     """In the group (unknown) there may be failures only: they count among all."""
     slo = SLO("models", target="50%", match=CALLS, group_by="version")
-    with Engine([slo], state_dir=tmp_path / "state", runner=False) as engine:
-        record(engine, "a", bad=1)
-        assert steps(told(engine)) == {("models", None): "frozen"}
-        for _ in range(2):
-            engine.record(engine.track("a", version="2"), "good", 1_000)
-            engine.housekeeping()
-        assert steps(told(engine)) == {("models", None): "free", ("models", "version=2"): "free"}
+    engine = begun(slo)
+    record(engine, "a", bad=1)
+    assert steps(told(engine)) == {("models", None): "frozen"}
+    for _ in range(2):
+        engine.record(engine.track("a", version="2"), "good", 1_000)
+        engine.housekeeping()
+    assert steps(told(engine)) == {("models", None): "free", ("models", "version=2"): "free"}
 
 
 # ── override ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -369,14 +470,16 @@ def test_what_people_wrote_cannot_draw(tmp_path: Path) -> None:
         assert "\u202e" not in drawn
 
 
-def test_nothing_heavy_is_imported(engine: Engine) -> None:
+def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom otelslo.cli import main\ntry:\n    main(['gate', '--state-dir', sys.argv[1]])\n"
         "except SystemExit:\n    heavy = ('numba', 'llvmlite', 'numpy', 'opentelemetry', 'sqlite_utils')\n"
         "    print([m for m in heavy if m in sys.modules], file=sys.stderr)"
     )
-    argv = [sys.executable, "-c", code, str(engine.state_dir)]
-    ended = subprocess.run(argv, capture_output=True, text=True, check=True, encoding="utf-8")
+    with Engine(SLOS, state_dir=tmp_path / "state", runner=False) as engine:
+        record(engine, "pay", good=1)
+        argv = [sys.executable, "-c", code, str(engine.state_dir)]
+        ended = subprocess.run(argv, capture_output=True, text=True, check=True, encoding="utf-8")
     assert ended.stderr.strip() == "[]"
     assert "GO" in ended.stdout
 

@@ -53,6 +53,7 @@ class Agent:
             if can_be_written(database):
                 return
             self.process.send_signal(signal.SIGCONT)
+            until(lambda: can_be_written(database), "the agent's own reading or commit ends")
 
     def end(self, number: signal.Signals) -> None:
         """Signal the agent itself, not the command that started it in its surroundings."""
@@ -65,7 +66,7 @@ def can_be_written(database: Path) -> bool:
     """Whether nobody holds the database's lock; a worker's own short commit is waited for."""
     with closing(sqlite3.connect(database, timeout=2)) as db:
         try:
-            db.execute("BEGIN IMMEDIATE")
+            db.execute("BEGIN EXCLUSIVE")  # a stopped reader holds a commit up too
         except sqlite3.OperationalError:
             return False
         db.execute("ROLLBACK")
