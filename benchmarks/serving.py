@@ -12,6 +12,7 @@ from .harness import Contender, Plan, WrongCount, interleave
 from .results import Results
 
 NAMES = ("budget_allows_yes_ns", "budget_allows_no_ns", "dict_look_up_ns", "budget_allows_vs_dict_look_up")
+NO = "refresh() if it('availability-0', at_least=1) else None"
 KNOWN = {("availability-0", None, 0): True}
 
 
@@ -23,7 +24,7 @@ def run(plan: Plan, results: Results) -> None:
         it = engine.budget_allows
         contenders = [
             Contender("yes", "it('latency-1')", {"it": it}),
-            Contender("no", "refresh() if it('availability-0', at_least=1) else None", {"it": it, "refresh": engine.housekeeping}),
+            Contender("no", NO, {"it": it, "refresh": engine.housekeeping}),
             Contender("dict", "known['availability-0', None, 0]", {"known": KNOWN}),
             Contender("loop", "pass", {}),
         ]
