@@ -22,6 +22,7 @@ class CommittedRows:
         self._rows = len(snapshot.row_keys)
         self._cells = memoryview(snapshot.cells).cast("q")
         self._reader = reader
+        self._counted: dict[int, Counts] = {}  # a row is asked for each of a dozen windows
 
     @property
     def rows(self) -> int:
@@ -43,8 +44,12 @@ class CommittedRows:
         return self._cells[CELLS * row : CELLS * (row + 1)].tolist()
 
     def counts(self, row: int) -> Counts:
-        cells = self.cells(row)
-        return Counts(cells[0], sum(cells[1:FIRST_EXCLUDED]), sum(cells[FIRST_EXCLUDED:]))
+        found = self._counted.get(row)
+        if found is None:
+            cells = self.cells(row)
+            found = Counts(cells[0], sum(cells[1:FIRST_EXCLUDED]), sum(cells[FIRST_EXCLUDED:]))
+            self._counted[row] = found
+        return found
 
     def window(self, row: int, start_ns: int, now_ns: int) -> Window:
         """Events from the slot that holds `start_ns` until the snapshot."""

@@ -173,10 +173,9 @@ class Reader:
                 return None
             boundary = found
         total = until or self.counts(row)
-        good, bad, excluded = (
-            (now - then) & at.COUNT_MASK
-            for now, then in zip((total.good, total.bad, total.excluded), boundary, strict=True)
-        )
+        good = (total.good - boundary[0]) & at.COUNT_MASK
+        bad = (total.bad - boundary[1]) & at.COUNT_MASK
+        excluded = (total.excluded - boundary[2]) & at.COUNT_MASK
         if until is not None and max(good, bad, excluded) > at.COUNT_MASK // 2:
             return Window(Counts(), whole, reach_ns)  # the first boundary since `slot` came after `until` was read
         return Window(Counts(good, bad, excluded), whole, reach_ns)
@@ -185,13 +184,16 @@ class Reader:
         """Totals at the first boundary at or after `slot` up to `opened`; None: the ring moved on meanwhile."""
         slots = self._geometry.fine_slots if fine else self._geometry.coarse_slots
         for s in range(slot, opened + 1):
-            seen = self._boundary_words(row, s, fine)
+            good, bad, excluded = self._boundary_words(row, s, fine)
             lap = 1 + (s // slots) % at.LAPS
-            laps = [(word >> at.LAP_SHIFT) & at.LAP_MASK for word in seen]
-            if laps == [lap, lap, lap]:
-                good, bad, excluded = (word & at.COUNT_MASK for word in seen)
-                return good, bad, excluded
-            if laps[0] not in (0, lap) and (laps[0] - lap) % at.LAPS < at.LAPS // 2:
+            first = (good >> at.LAP_SHIFT) & at.LAP_MASK
+            if (
+                first == lap
+                and (bad >> at.LAP_SHIFT) & at.LAP_MASK == lap
+                and (excluded >> at.LAP_SHIFT) & at.LAP_MASK == lap
+            ):
+                return good & at.COUNT_MASK, bad & at.COUNT_MASK, excluded & at.COUNT_MASK
+            if first not in (0, lap) and (first - lap) % at.LAPS < at.LAPS // 2:
                 return None
         return None
 
