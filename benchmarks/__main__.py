@@ -22,6 +22,7 @@ from . import (
     server,
     serving,
     startup,
+    streaming,
     tail,
     track,
     wsgi,
@@ -31,7 +32,9 @@ from .results import Results
 
 GROUPS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
-    for module in (record, middleware, wsgi, track, serving, scaling, core, startup, leader, export, server, tail)
+    for module in (
+        *(record, middleware, wsgi, track, streaming, serving, scaling, core, startup, leader, export, server, tail),
+    )
 }
 
 GROUPS["alerts"] = alerting_table

@@ -57,6 +57,24 @@ def valid(engine: Any, objectives: list[Any]) -> list[int]:
     return [engine.count(slo.name, WINDOW_NS).valid for slo in objectives]
 
 
+def stream_slos() -> list[Any]:
+    """Two SLOs on the pace of streamed calls: the first token, and every limit together."""
+    from otelslo import SLO
+
+    limits = {"ttft": "500ms", "tpot": "50ms", "inter_token": "250ms", "e2e": "30s"}
+    return [
+        SLO("ttft", indicator="ttft", threshold="500ms", target="95%", window=WINDOW),
+        SLO("goodput", indicator="goodput", options=limits, target="95%", window=WINDOW),
+    ]
+
+
+def track_stream(engine: Any, make: Any) -> Any:
+    """`make`, with what it makes handed over to be counted."""
+    import otelslo
+
+    return lambda tokens: otelslo.track_stream("recommender", make(tokens), engine=engine)
+
+
 def wrapped(app: Any, engine: Any) -> Any:
     """The app behind our ASGI middleware."""
     from otelslo.asgi import SLOMiddleware

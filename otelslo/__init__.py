@@ -20,13 +20,15 @@ from otelslo._version import VERSION as __version__
 from otelslo.clock import ManualClock
 from otelslo.counts import Counts
 from otelslo.decorators import track
-from otelslo.default import budget_allows, observe
+from otelslo.default import budget_allows, loaded, observe
 from otelslo.engine import Engine
 from otelslo.errors import CapacityError, DefinitionError, OtelsloError, StateError
 from otelslo.event import Event
+from otelslo.failure import classify_failures
 from otelslo.limit import Limit
 from otelslo.slo import SLO
 from otelslo.status import Status
+from otelslo.tracked_stream import track_stream
 from otelslo.words import current
 
 __all__ = [
@@ -43,7 +45,10 @@ __all__ = [
     "Status",
     "__version__",
     "budget_allows",
+    "classify_failures",
     "current",
+    "loaded",
     "observe",
     "track",
+    "track_stream",
 ]

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
+from otelslo.body_pace import BodyPace
 from otelslo.edge import Edge
 from otelslo.engine import Engine
 from otelslo.event import Ending
@@ -39,6 +40,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _SCOPE_KEY = "otelslo"
 _COUNTED = frozenset({"http", "websocket"})
 _OTHER_BODIES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+_EVENT_STREAM = "text/event-stream"
 _NO_METHOD = "?"  # so that a request cannot pose as a websocket
 
 
@@ -83,10 +85,11 @@ class SLOMiddleware(Edge):
         if site is None:
             return await self._uncounted(scope, receive, send)
         status = first_ns = 0
+        pace: BodyPace | None = None
         gone: tuple[object, ...] = ()
 
         async def sending(message: Message) -> None:
-            nonlocal token, status, gone, first_ns
+            nonlocal token, status, gone, first_ns, pace
             try:
                 await send(message)
             except OSError as e:  # how a server says that the client is gone
@@ -98,9 +101,13 @@ class SLOMiddleware(Edge):
                     answered = message["status"]
                     if answered >= 200 or answered == 101:  # others are interim
                         status = answered
+                        if self._paces and token:
+                            pace = self._pace(exchange, message, token)
                 elif token and status and (kind == "http.response.body" or kind in _OTHER_BODIES):
                     if self._first_byte and not first_ns:
                         first_ns = self.now_ns()
+                    if pace is not None:
+                        pace.sent(exchange, message)
                     if message.get("more_body"):
                         return
                     begun, token = token + (self.now_ns() - first_ns if first_ns else 0), 0
@@ -210,6 +217,19 @@ class SLOMiddleware(Edge):
         outer = None if self._inside else scope.get("router") or scope.get("app")
         routes = application_routes(self.app) or application_routes(outer)
         return RouteTable(routes) if routes else router_of(self.app)
+
+    def _pace(self, exchange: Exchange, start: Message, begin_ns: int) -> BodyPace | None:
+        """The pace of the response that starts, where an objective may ask for it and nobody keeps it yet."""
+        if exchange.pace is not None:
+            exchange.pace.begin_ns = begin_ns  # the app counts the tokens itself
+            return None
+        is_event_stream = (header(start, b"content-type") or "").lstrip().lower().startswith(_EVENT_STREAM)
+        if not is_event_stream and not self._paces_all:
+            return None
+        pace = BodyPace(self.now_ns, begin_ns, is_event_stream)
+        if is_event_stream:
+            exchange.keep(pace)
+        return pace
 
     # ── end ────────────────────────────────────────────────────────────────────────────────────────────────────────
     def _late(self, site: Site, scope: Scope) -> Site:

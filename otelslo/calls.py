@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import Token
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otelslo.clock import duration_ns
+from otelslo.coldstart import ColdEnd
 from otelslo.errors import DefinitionError, nearest, shown
 from otelslo.event import EVENT_KINDS, Ending, Event
+from otelslo.failure import Cascade, Failure, failure_of
+from otelslo.stream import Pace
 from otelslo.words import Words, here, leave
 
 if TYPE_CHECKING:
@@ -45,6 +48,15 @@ class Call(Words):
         """Have `otelslo.current()` give this call, in this thread or task, until it is closed."""
         self._entered = here.set(self)
         return self
+
+    def stream(self, is_token: Callable[[Any], bool]) -> Callable[[Any], None] | None:
+        """Take it for a stream: what is to be told each item; None if no objective asks for its pace. Never raises."""
+        track = self.track
+        if track is None or not self.token or not track.paced:
+            return None
+        if self.pace is None:
+            self.spoken, self.pace = True, Pace(self.clock_ns)
+        return self.pace.per_item(is_token)
 
     def close(
         self,
@@ -82,14 +94,29 @@ class Stream(Call):
         self.close(ending=Ending.CLIENT_CANCEL)
 
 
+class _How(NamedTuple):
+    """How a call ended, by the names of an event's facts: what its plan is remembered by."""
+
+    ending: Ending
+    status: int | None
+    exception: str | None = None
+    failure: str | None = None
+    cascaded: bool = False
+    cold: bool = False
+
+
 class Track:
     """A call site, made by `Engine.track` or `Engine.call_site`."""
 
-    __slots__ = ("attributes", "engine", "judged_each", "kind", "method", "nothing", "place", "plans", "route")
+    __slots__ = (
+        *("attributes", "engine", "judged_each", "kind", "method", "nothing", "paced", "place", "plans", "route"),
+        *("_cascade", "_excuses_cold", "_is_cold", "_loads", "_warm_place"),
+    )
 
     place: Place
     judged_each: bool  # every event is looked at: no plan is remembered
     nothing: int  # the plan of no objective and no histogram
+    paced: bool  # an objective asks for the pace of its streams
 
     def __init__(
         self, engine: Engine, kind: str, route: str | None, method: str, attributes: Mapping[str, str]
@@ -100,6 +127,9 @@ class Track:
         self.method = method
         self.attributes = attributes
         self.plans: dict[Any, int] = _Plans(self)
+        self._cascade: Cascade | None = None
+        self._is_cold = True
+        self._loads = 0
         self.bind()
 
     @property
@@ -112,9 +142,36 @@ class Track:
         engine = self.engine
         index = engine.track_for(self.kind, self.route, self.method, "")
         self.judged_each = engine.dynamic
+        self.paced = engine.judge.paces(self.kind, self.route, self.method)
         self.nothing = engine.plan_for(Event(""))
         self.plans.clear()
-        self.place = (engine.kernels.begin, engine.kernels.end, engine.page, index)
+        mine = [one.slo for one in engine.objectives if one.slo.matches(self.kind, self.route, self.method, "")]
+        # Where objectives of one site state different times, the longest holds.
+        length_ns = max((slo.option("cascade") or 0 for slo in mine), default=0)
+        self._cascade = Cascade(length_ns) if length_ns else None
+        self._excuses_cold = any(slo.option("cold_start") == "exclude" for slo in mine)
+        self._warm_place = (engine.kernels.begin, engine.kernels.end, engine.page, index)
+        self._settle()
+
+    def _settle(self) -> None:
+        begin, end, page, index = self._warm_place
+        cold = self._is_cold and self._excuses_cold
+        self.place = (
+            (begin, ColdEnd(self._plan, self.fault, end, self._loads), page, index) if cold else self._warm_place
+        )
+
+    def chill(self) -> None:
+        """The model is loaded anew: calls are cold again, until one that begins from now on has returned."""
+        self._is_cold = True
+        self._loads += 1
+        self._settle()
+
+    def warm(self, cold: ColdEnd) -> None:
+        """A cold call has returned: those that begin from now on are warm, unless there was another load since."""
+        if cold.load == self._loads:
+            self._is_cold = False
+            while self.place is not self._warm_place:  # another thread may be binding us anew
+                self.place = self._warm_place
 
     def open(self, call: Call | None = None) -> Call:
         """A call that begins now: a new one, or `call`. Never raises: one that cannot be begun is a fault of ours."""
@@ -123,6 +180,8 @@ class Track:
         try:
             call.track = self
             call._place = begin, _, page, index = self.place
+            if self.engine.clock.manual:
+                call.clock_ns = self.engine.clock.ring_ns
             call.token = begin(page, index) or self.begin_again()
         except Exception as e:
             self.fault("internal", f"a call could not be begun: {type(e).__name__}: {e}")
@@ -147,16 +206,19 @@ class Track:
         header: Header | None = None,
     ) -> None:
         """Commit the call that `place` and `token` began. Never raises; see `Call.close`."""
+        end = place[1]
         try:
             if error is None and ending is None and status is None and not words.spoken and not self.judged_each:
                 plan = self.plans[None]
             else:
-                plan = self._plan(words, token, error, ending, status, header)
+                cold = end if isinstance(end, ColdEnd) else None
+                end = end if cold is None else cold.end
+                plan = self._plan(words, token, error, ending, status, header, cold)
         except Exception as e:
             plan = self.nothing
             self.fault("internal", f"a call could not be judged: {type(e).__name__}: {e}")
         try:
-            if code := place[1](place[2], place[3], token, plan):
+            if code := end(place[2], place[3], token, plan):
                 self.after(code, header)
         except Exception as e:
             self.fault("internal", f"a call could not be ended: {type(e).__name__}: {e}")
@@ -184,10 +246,11 @@ class Track:
         self,
         words: Words,
         token: int,
-        error: BaseException | None,
-        ending: Ending | None,
-        status: int | None,
-        header: Header | None,
+        error: BaseException | None = None,
+        ending: Ending | None = None,
+        status: int | None = None,
+        header: Header | None = None,
+        cold: ColdEnd | None = None,
     ) -> int:
         """The plan of an ending; remembered where nothing but the ending decides."""
         ending = ending_by(error) if ending is None else ending
@@ -195,33 +258,41 @@ class Track:
             status in (429, 503) or (status is None and ending in (Ending.COMPLETE, Ending.EXCEPTION))
         ):
             ending = Ending.SHED
-        exception = None if error is None or ending is not Ending.EXCEPTION else type(error).__name__
-        key = (ending, status, exception)
+        how = _How(ending, status, cold=cold is not None)
+        if error is not None and ending is Ending.EXCEPTION:
+            how = self._failed(how, error)
+        elif cold is not None and ending is Ending.COMPLETE:
+            self.warm(cold)
         plain = not words.spoken and not self.judged_each
-        found = self.plans.get(key) if plain else None
+        found = self.plans.get(how) if plain else None
         if found is None:
-            found = self.engine.plan_for(self._ended(words, token, key, header))
+            found = self.engine.plan_for(self._ended(words, token, how, header))
             if plain and len(self.plans) < _MOST_PLANS:
-                self.plans[key] = found
+                self.plans[how] = found
         return found
 
-    def _ended(
-        self, words: Words, token: int, how: tuple[Ending, int | None, str | None], header: Header | None
-    ) -> Event:
-        ending, status, exception = how
+    def _failed(self, how: _How, error: BaseException) -> _How:
+        failure: Failure = failure_of(error, self.fault)
+        cascaded = self._cascade is not None and self._cascade.takes(failure, self._now_ns())
+        return how._replace(exception=type(error).__name__, failure=failure.kind, cascaded=cascaded)
+
+    def _now_ns(self) -> int:
         clock = self.engine.clock
-        now_ns = clock.ring_ns() if clock.manual else duration_ns()
+        return clock.ring_ns() if clock.manual else duration_ns()
+
+    def _ended(self, words: Words, token: int, how: _How, header: Header | None) -> Event:
         told: dict[str, Any] = {} if header is None else {"header": header}
+        now_ns = self._now_ns()
+        if words.pace is not None:
+            told["stream"] = words.pace.facts(token, now_ns)
         return Event(
             self.kind,
-            ending=ending,
             route=self.route,
             method=self.method,
-            status=status,
-            exception=exception,
             latency_ns=max(0, now_ns - token),
             attributes={**self.attributes, **words.attributes} if words.attributes else self.attributes,
             verdict=words.verdict,
+            **how._asdict(),
             **told,
         )
 
@@ -287,6 +358,12 @@ class CallSites:
         for track in list(self._tracks.values()):
             track.bind()
             self._prepare(track)
+
+    def loaded(self, name: str) -> None:
+        """See `Engine.loaded`."""
+        for track in list(self._tracks.values()):
+            if track.kind == "call" and track.route == name:
+                track.chill()
 
     def turn(self) -> bool:
         """See `Judge.turn`; forgets plans, and has tracks remember new ones, or not, as is right from now on."""

@@ -24,6 +24,7 @@ from typing import Any, TypeVar, cast
 
 from otelslo import default
 from otelslo.calls import Call, Place, Stream, Track
+from otelslo.chunks import is_token
 from otelslo.engine import Engine
 from otelslo.errors import DefinitionError, shown
 from otelslo.event import Ending
@@ -65,6 +66,7 @@ class Tracked:
         self._engine = engine
         self._attributes = attributes
         self.track: Track | None = None
+        self.words: Callable[[], Words] = Words  # what a call of a function is made of
         self._open: dict[int, list[Call]] = {}  # by the frame of the `with` statement
 
     def begin(self, call: Call) -> Call:
@@ -83,9 +85,17 @@ class Tracked:
         if engine is not None:
             try:
                 self.track = engine.track(self._name, **self._attributes)
+                self._tell_clock(engine)
             except Exception as e:
                 engine.fault("internal", self._uncounted(e))
         return self.track
+
+    def _tell_clock(self, engine: Engine) -> None:
+        """Have the calls of functions know a clock that is turned by hand, the one that has found the engine too."""
+        if engine.clock.manual:
+            self.words = type("Words", (Words,), {"clock_ns": staticmethod(engine.clock.ring_ns)})
+            if type(first := here.get(None)) is Words:
+                first.clock_ns = engine.clock.ring_ns
 
     def failed(
         self, words: Words, entered: Token[Words], place: Place | None, token: int, error: BaseException
@@ -200,7 +210,7 @@ def _is_marked(code: Function) -> bool:
 # The path of every call of a function is kept flat, its state in local variables: a `Call` costs 0.5 us more.
 def _function(site: Tracked, function: Function) -> Function:
     def tracked(*args: Any, **kwargs: Any) -> Any:
-        words, place, token = Words(), None, 0
+        words, place, token = site.words(), None, 0
         entered = here.set(words)
         try:
             track = site.track or site.resolve()
@@ -230,7 +240,7 @@ def _function(site: Tracked, function: Function) -> Function:
 
 def _coroutine(site: Tracked, function: Function) -> Function:
     async def tracked(*args: Any, **kwargs: Any) -> Any:
-        words, place, token = Words(), None, 0
+        words, place, token = site.words(), None, 0
         entered = here.set(words)
         try:
             track = site.track or site.resolve()
@@ -260,9 +270,10 @@ def _coroutine(site: Tracked, function: Function) -> Function:
 
 # Generators are stepped by hand, and not by `yield from`: `current()` must hold within each step and not between them,
 # where the code that consumes the items runs.
-def _generator(site: Tracked, function: Function) -> Function:
+def _generator(site: Tracked, function: Function, streams: bool = True) -> Function:
     def tracked(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         call = site.begin(Call())
+        handed_over = call.stream(is_token) if streams else None
         try:
             items = function(*args, **kwargs)
             step, value, closing = items.send, None, None
@@ -273,6 +284,11 @@ def _generator(site: Tracked, function: Function) -> Function:
                 finally:
                     value = None  # no exception is to be kept by the frame that it has passed
                     here.reset(entered)
+                if handed_over is not None:
+                    try:
+                        handed_over(item)
+                    except Exception as e:
+                        site.fault(e)
                 try:
                     value = yield item
                     step = items.send
@@ -289,12 +305,13 @@ def _generator(site: Tracked, function: Function) -> Function:
 
 
 def _awaitable_generator(site: Tracked, function: Function) -> Function:
-    return types.coroutine(_generator(site, function))
+    return types.coroutine(_generator(site, function, streams=False))
 
 
 def _async_generator(site: Tracked, function: Function) -> Function:
     async def tracked(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         call = site.begin(Stream())
+        handed_over = call.stream(is_token)
         try:
             items = function(*args, **kwargs)
             awaitable, closing = _first_of(items), None
@@ -305,6 +322,11 @@ def _async_generator(site: Tracked, function: Function) -> Function:
                 finally:
                     awaitable = None
                     leave(entered)
+                if handed_over is not None:
+                    try:
+                        handed_over(item)
+                    except Exception as e:
+                        site.fault(e)
                 try:
                     awaitable = items.asend((yield item))
                 except BaseException as e:

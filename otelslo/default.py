@@ -99,6 +99,15 @@ def observe(limit: str, value: Told | None = None, *, since: Moment | None = Non
     own.observe(limit, value, since=since)
 
 
+def loaded(name: str) -> None:
+    """The model of the call sites `name` has been loaded anew: their next calls in this process are cold starts.
+
+    Without a word the first calls of a process are. Never raises; see `cold_start` of the indicator `inference`.
+    """
+    if _engine:
+        _engine[0].loaded(name)
+
+
 def _start_aside() -> None:
     """Once a process. No daemon: the interpreter must not end while a compiler runs in it."""
     here = os.getpid()

@@ -16,6 +16,7 @@ from otelslo.clock import duration_ns
 from otelslo.engine import Engine
 from otelslo.event import Ending, Event
 from otelslo.exchange import Exchange, Site, trace_of
+from otelslo.failure import failure_of
 from otelslo.routes import Routes, RouteTable
 from otelslo.sites import Methods, Sites, declared_routes
 from otelslo.slo import SLO
@@ -48,7 +49,9 @@ class Edge(ABC):
             engine = Engine(()) if self._disabled else Engine(slos) if slos is not None else default.engine()
         self.engine = engine
         # What it says is the same for every request of this edge, so it is said by the class.
-        self._exchange = type("Exchange", (Exchange,), {"counted_by": (engine,)})
+        told = {"counted_by": (engine,), "clock_ns": staticmethod(self.now_ns)}
+        self._exchange = type("Exchange", (Exchange,), told)
+        self._paces, self._paces_all = False, False
         self._declared = None if routes is None else declared_routes(routes)
         self._first_byte = first_byte
         self._ready = False
@@ -93,10 +96,16 @@ class Edge(ABC):
         self._sites = Sites(engine, self._routes, self._declared, self._decode)
         self._sites.learn(request, waiting=True)
         self._by_path = self._sites.by_path
+        self._see_paces()
+        engine.on_reload(self._see_paces)
         self._ready = True
 
     # How raw paths become the text that routes match; None: they are it.
     _decode: Any = None
+
+    def _see_paces(self) -> None:
+        """Whether an objective asks for the pace of streamed responses, and of those that are no event stream too."""
+        self._paces, self._paces_all = self.engine.judge.paces_any("http")
 
     # ── begin ──────────────────────────────────────────────────────────────────────────────────────────────────────
     def _joined(self, exchange: Exchange, site: Site) -> Site | None:
@@ -177,6 +186,8 @@ class Edge(ABC):
             attributes={**engine.attributes, **exchange.attributes} if exchange.attributes else engine.attributes,
             verdict=exchange.verdict,
             header=lambda name: self._header(request, name.lower()),
+            stream=None if exchange.pace is None else exchange.pace.facts(token, self.now_ns()),
+            failure=failure_of(error, engine.fault).kind if error is not None and ending is Ending.EXCEPTION else None,
         )
         plan = engine.plan_for(event)
         plain = ending is Ending.COMPLETE and not exchange.spoken and not engine.dynamic and not engine.needs_host

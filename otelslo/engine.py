@@ -342,6 +342,10 @@ class Engine:
         """The call site `name` (kind "call", its route in `match`); with attributes such as version="2026-11-01"."""
         return self.call_site("call", name, attributes=attributes)
 
+    def loaded(self, name: str) -> None:
+        """A model has been loaded anew: the next calls of the sites `name` in this process are cold starts again."""
+        self._call_sites.loaded(name)
+
     def call_site(
         self, kind: str, route: str | None, method: str = "", attributes: Mapping[str, str] | None = None
     ) -> Track:

@@ -8,9 +8,13 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
+from otelslo.stream import StreamFacts
+
 OutcomeKind = Literal["good", "bad", "excluded"]
 OUTCOME_KINDS: tuple[OutcomeKind, ...] = ("good", "bad", "excluded")
 EVENT_KINDS = ("http", "websocket", "call")
+# What kinds of failure an exception can be, the worst first, and their names in rules: see `otelslo.failure`.
+FAILURES = ("oom", "framework_crash", "timeout", "infrastructure", "client_error", "cancelled")
 
 NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
@@ -63,7 +67,7 @@ def _no_header(name: str) -> str | None:
     return None
 
 
-Facts = tuple[str, str | None, str, int | None, str, str | None, tuple[str, str] | None]
+Facts = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,9 @@ class Event:
 
     `route` is the template ("/items/{id}") or the name of a call site, None if none matched; `exception` its class's
     name; `verdict` what the app itself said, such as ("bad", "nonsense"); `header(name)` a request header by its
-    name in lower case.
+    name in lower case. `failure` is the kind of failure that the exception is, one of FAILURES, None if it is not told
+    apart; `cascaded`: it follows from an OOM that took the engine down; `cold`: the call met a model not yet loaded.
+    `stream` is the pace of a streamed answer, None if it was none or nobody asks.
     """
 
     kind: str
@@ -86,6 +92,10 @@ class Event:
     attributes: Mapping[str, str] = field(default_factory=lambda: NO_ATTRIBUTES)
     verdict: tuple[str, str] | None = None
     header: Callable[[str], str | None] = _no_header
+    failure: str | None = None
+    cascaded: bool = False
+    cold: bool = False
+    stream: StreamFacts | None = None
 
     @property
     def latency_s(self) -> float | None:
@@ -94,8 +104,10 @@ class Event:
 
     @property
     def facts(self) -> Facts:
-        """All that a judgement without user code depends on: equal facts, equal judgement, whatever the latency.
+        """All that a judgement without user code or streams depends on, whatever the latency: equal facts, equal
+        judgement.
 
         The host is not among them: no rule reads it, and its client chooses it, so it must not be the key of a memo.
         """
-        return (self.kind, self.route, self.method, self.status, self.ending.value, self.exception, self.verdict)
+        failed = (self.exception, self.failure, self.cascaded, self.cold)
+        return (self.kind, self.route, self.method, self.status, self.ending.value, self.verdict, failed)

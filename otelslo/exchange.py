@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from otelslo.event import Ending
+from otelslo.stream import Pace
 from otelslo.words import Words
 
 Scope = MutableMapping[str, Any]
@@ -48,6 +49,10 @@ class Exchange(Words):
     """
 
     counted_by: tuple[object, ...] = ()  # the engines that count this request
+
+    def keep(self, pace: Pace) -> None:
+        """Let this be the pace of the response, by which it is then judged."""
+        self.spoken, self.pace = True, pace
 
 
 class Connection:

@@ -51,8 +51,10 @@ class Judge:
         fault: Callable[[str, str], None],
     ) -> None:
         self.objectives = [Objective(slo, ring, wanted) for slo in slos]
+        self._grouped = [objective for objective in self.objectives if objective.slo.group_keys]
         self.definitions: list[Definition] = [slo.as_definition for slo in slos]
         self._asks_user = any(slo.dynamic for slo in slos)
+        self._streams = [slo for slo in slos if slo.streamed]
         self._planned = list(dict.fromkeys(slo.planned for slo in slos if slo.planned))
         self._change: tuple[int | None, bool] = (None, False)
         self.needs_host = any((d.match and d.match["host"]) or "host" in d.group_by for d in self.definitions)
@@ -83,7 +85,7 @@ class Judge:
         Events of equal facts and groups share one; only objectives with user code or header rules look at each event,
         and all do about when maintenance begins or ends (see `turn`): each is judged by the time it ends.
         """
-        if self.dynamic:
+        if self.dynamic or (event.stream is not None and self._streams):
             return self._plans.address(self._judge(event))
         key = (event.facts, event.host if self.needs_host else "", tuple(event.attributes.items()))
         found = self._judged.get(key)
@@ -117,6 +119,15 @@ class Judge:
         )
         histogram = -1 if event.latency_ns is None else self._names.histogram_of(event.kind, event.route)
         return plan_words(entries, histogram, labels)
+
+    def paces(self, kind: str, route: str | None, method: str) -> bool:
+        """Whether an objective asks for the pace of streams like this, whatever their host."""
+        return any(slo.matches(kind, route, method, "") for slo in self._streams)
+
+    def paces_any(self, kind: str) -> tuple[bool, bool]:
+        """Whether an objective asks for the pace of some streams of that kind, and of responses of all types."""
+        mine = [slo for slo in self._streams if slo.kind == kind]
+        return bool(mine), any(slo.option("responses") == "streamed" for slo in mine)
 
     # ── tracks ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def track_for(self, kind: str, route: str | None, method: str, host: str) -> int:
@@ -180,7 +191,7 @@ class Judge:
     def keep_groups(self, most: int) -> bool:
         """Adopt the groups that other workers made, and give up to `most` new ones a row; whether any came."""
         changed = False
-        for objective in self.objectives:
+        for objective in self._grouped:
             adopted = objective.adopt()
             made = objective.make_groups(most)
             most -= made

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from otelslo.errors import Place, nearest, shown
-from otelslo.event import GOOD, OUTCOME_KINDS, Event, Judgement, Outcome, always
-from otelslo.indicators import Indicator, Options, Rule
+from otelslo.event import FAILURES, GOOD, OUTCOME_KINDS, Event, Judgement, Outcome, always
+from otelslo.indicators import CASCADE, Indicator, Options, Rule
 from otelslo.validity import HEALTH_CHECK, REASON, parse_reason
 from otelslo.window import format_duration
 
 CRASHED = Outcome("bad", "crashed")
 _STATUS = re.compile(r"[1-5][0-9][0-9]|[1-4][0-9]{3}|[1-5]xx")
+_FAILURES = (*FAILURES, CASCADE)
 _FIXED = {
     "crashed": "What was in flight when its worker was killed is bad; this cannot be changed",
     HEALTH_CHECK: "Change health_checks instead",
@@ -36,7 +37,8 @@ class Rules:
         """The operator's word on this event; None if the line that applies is the indicator's own."""
         if not self.replaced:
             return None
-        for key in self.indicator.keys(event):
+        by_options = getattr(self.indicator, "keys_by", None)
+        for key in self.indicator.keys(event) if by_options is None else by_options(event, self.options):
             if key in self.replaced:
                 return self.replaced[key]
             if key in self.own:
@@ -47,7 +49,8 @@ class Rules:
         """(key, what happened, judgement, whether the operator set it), in the table's order, new keys first."""
         for key, judgement in self.replaced.items():
             if key not in self.own:
-                yield key, f"answered with {key}", judgement, True
+                happened = "an exception of that kind" if key in _FAILURES else f"answered with {key}"
+                yield key, happened, judgement, True
         for line in self.indicator.RULES:
             mine = self.replaced.get(line.key)
             yield line.key, line.happened, mine or line.judgement(self.options), mine is not None
@@ -87,8 +90,8 @@ def parse_rules(value: object, indicator: Indicator, options: Options, place: Pl
         key = str(raw)
         if key in _FIXED:
             raise place.at(key).error(f"{shown(key)} is no rule", _FIXED[key], at_key=True)
-        if key not in own and not _STATUS.fullmatch(key):
-            remedy = f"A status such as 404 is a rule too. {nearest(key, own)}"
+        if key not in own and key not in _FAILURES and not _STATUS.fullmatch(key):
+            remedy = f"A status such as 404 is a rule too. {nearest(key, [*own, *_FAILURES])}"
             raise place.at(key).error(f"unknown rule {shown(key)}", remedy, at_key=True)
         outcome = _outcome(key, word, own, place.at(key))
         replaced[key] = indicator.answered(options) if outcome.kind == "good" else always(outcome)

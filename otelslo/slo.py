@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 from otelslo.about import About, parse_about
 from otelslo.alerts import AlertPlan, parse_alerts
@@ -23,7 +23,7 @@ from otelslo.definition import (
 from otelslo.errors import BadValue, DefinitionError, Place, shown
 from otelslo.event import OUTCOME_KINDS, Event, Judgement, Outcome, always
 from otelslo.group import Grouping, parse_grouping
-from otelslo.indicators import Indicator, load
+from otelslo.indicators import Indicator, StreamIndicator, load
 from otelslo.keys import OPTION_KEYS, arguments, checked_name, parse_options, parse_reasons
 from otelslo.maintenance import Maintenance, parse_maintenance
 from otelslo.match import Match, UserCode, import_name, parse_match, resolve, texts
@@ -65,7 +65,8 @@ class SLO:
     - `exclude`, `health_checks`, `rules`: who is excluded, and which lines of the indicator's table are changed.
     - `reasons`: the app's own bad reasons that shall have a cell of their own.
 
-    The event's latency decides last: what `good`, `rules` or the app call good is still slow beyond a threshold.
+    The event's latency, of a stream its pace, decides last: what `good` or the app call good is still slow beyond a
+    threshold. So is what `rules` call good beyond one of latency.
     """
 
     name: str = field(kw_only=False)
@@ -141,6 +142,8 @@ class SLO:
             _indicator=indicator,
             _options=parse_options(self._given_options(place), indicator, name, place),
         )
+        if self._streams is not None:
+            place.at("indicator").parse(self._streams.check, self._options)
         self._set(window_ns=self.period.longest_ns)
         self._surround(place)
         self._set(threshold_ns=self._options.get("threshold"))
@@ -288,6 +291,17 @@ class SLO:
         return self._validity.dynamic or any(code is not None for code in asked)
 
     @property
+    def streamed(self) -> bool:
+        """Whether a judgement may need the pace of a stream: the indicator's, or user code's."""
+        asked = (self._where, self._good, self._valid)
+        return self._streams is not None or any(code is not None for code in asked)
+
+    @property
+    def _streams(self) -> StreamIndicator | None:
+        """The indicator, if it judges the pace of streams."""
+        return cast("StreamIndicator", self._indicator) if getattr(self._indicator, "STREAMED", False) else None
+
+    @property
     def grouped_by_attributes(self) -> bool:
         """Whether the group depends on what the app sets during the event."""
         return self._grouping.by_attributes
@@ -305,7 +319,7 @@ class SLO:
         if self._where is not None and not self._where(event):
             return None
         if event.verdict is not None:
-            return self._by_verdict(*event.verdict)
+            return self._by_verdict(*event.verdict, event)
         reason = self._validity.reason(event)
         if reason is not None:
             return always(Outcome("excluded", reason))
@@ -328,22 +342,27 @@ class SLO:
         The app's verdict (if it is one), health checks, changed rules, the indicator.
         """
         if event.verdict is not None and event.verdict[0] in OUTCOME_KINDS:
-            return self._by_verdict(*event.verdict)
+            return self._by_verdict(*event.verdict, event)
         if event.route is not None and event.route in self._validity.health_checks:
             return always(Outcome("excluded", HEALTH_CHECK))
         return self._rules.override(event) or self._indicator.judge(event, self._options)
 
-    def _by_verdict(self, kind: str, reason: str) -> Judgement:
+    def _by_verdict(self, kind: str, reason: str, event: Event) -> Judgement:
         for known in OUTCOME_KINDS:
             if kind == known:
-                return self._indicator.answered(self._options) if known == "good" else always(Outcome(known, reason))
+                return self._answered(event) if known == "good" else always(Outcome(known, reason))
         raise BadValue(f"{shown(kind)} is no outcome", "Use good, bad or excluded")
+
+    def _answered(self, event: Event) -> Judgement:
+        """What an event that someone calls good is worth: its latency, or its pace as a stream, decides last."""
+        streams = self._streams
+        return self._indicator.answered(self._options) if streams is None else streams.answered_by(event, self._options)
 
     def _by_good(self, word: object, event: Event) -> Judgement:
         if isinstance(word, str):
             return always(Outcome("bad", word or NOT_GOOD))
         if word is not None and word:
-            return self._indicator.answered(self._options)
+            return self._answered(event)
         own = self._indicator.judge(event, self._options)
         if word is None or own.within.kind == "bad":
             return own

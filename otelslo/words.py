@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Callable
 from contextvars import ContextVar, Token
+
+from otelslo.clock import duration_ns
+from otelslo.stream import Pace
+
+# `duration_ns`, for each token; it need not look each time what system this is.
+_CLOCK_NS = duration_ns if sys.platform == "darwin" else time.monotonic_ns
 
 
 class Words:
@@ -13,6 +22,8 @@ class Words:
     verdict: tuple[str, str] | None = None
     is_shed = False
     attributes: dict[str, str] | None = None
+    pace: Pace | None = None
+    clock_ns: Callable[[], int] = staticmethod(_CLOCK_NS)  # that the begin was read from
 
     def good(self) -> None:
         """It was good, whatever its status or exception; a latency objective still compares the latency."""
@@ -34,6 +45,15 @@ class Words:
         """Attributes to group by, such as version="2026-11-01"."""
         told = {key: str(value) for key, value in attributes.items()}
         self.spoken, self.attributes = True, {**(self.attributes or {}), **told}
+
+    def tokens(self, count: int = 1) -> None:
+        """So many tokens of a streamed answer have come now, together; 0: what comes next is no token.
+
+        Within a generator or a response whose items are counted, this is said instead of the next item's one token.
+        """
+        if self.pace is None:
+            self.spoken, self.pace = True, Pace(self.clock_ns)
+        self.pace.say(count if isinstance(count, int) else 1)
 
 
 here: ContextVar[Words] = ContextVar("otelslo.current")

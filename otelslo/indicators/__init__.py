@@ -17,6 +17,7 @@ from otelslo.errors import DefinitionError, nearest, shown
 from otelslo.event import GOOD, Ending, Event, Judgement, Outcome, always
 
 ENTRY_POINTS = "otelslo.indicators"
+CASCADE = "oom_cascade"  # the key of a failure that follows from an OOM that took the engine down
 Options = Mapping[str, Any]
 
 
@@ -31,7 +32,7 @@ class Option:
 
 
 class Rule(NamedTuple):
-    """One line of the table: `key` is a status ("404"), its class ("4xx") or an ending ("exception").
+    """One line of the table: `key` is a status ("404"), its class ("4xx"), an ending ("exception"), a failure ("oom").
 
     With `option`, the latency decides at that option's value: at or under it the outcome is `within`, else `beyond`.
     """
@@ -71,6 +72,23 @@ class Indicator(Protocol):
         """By the table alone."""
 
 
+class StreamIndicator(Indicator, Protocol):
+    """A member that judges the pace of streams: `STREAMED` tells edges to keep one, and each event is looked at."""
+
+    @property
+    def STREAMED(self) -> bool:
+        """True."""
+
+    def check(self, options: Options) -> None:
+        """Raises BadValue: these options make no promise together."""
+
+    def keys_by(self, event: Event, options: Options) -> tuple[str, ...]:
+        """As `keys`, with what the options make of the pace before all."""
+
+    def answered_by(self, event: Event, options: Options) -> Judgement:
+        """What an answer that someone calls good is worth: good, if its pace is."""
+
+
 _NEEDED = ("KIND", "OPTIONS", "RULES", "keys", "answered", "judge")
 
 
@@ -82,8 +100,14 @@ def rule(key: str, happened: str, outcome: Outcome) -> Rule:
 def http_keys(event: Event) -> tuple[str, ...]:
     """The keys of a request or a call: its ending, or for a complete one "404" and "4xx".
 
-    A status outside of 100 to 599 is treated as a 5xx, as RFC 9110 (section 15) tells clients to.
+    Before "exception" comes the kind of failure that it is, such as "oom", and before that CASCADE if it is one. A
+    status outside of 100 to 599 is treated as a 5xx, as RFC 9110 (section 15) tells clients to.
     """
+    if event.ending is Ending.EXCEPTION and (event.failure or event.cascaded):
+        cascade = (CASCADE,) if event.cascaded else ()
+        return (
+            (*cascade, event.failure, Ending.EXCEPTION.value) if event.failure else (*cascade, Ending.EXCEPTION.value)
+        )
     if event.ending is not Ending.COMPLETE or event.status is None:
         return (event.ending.value,)
     in_range = 100 <= event.status <= 599
@@ -100,13 +124,16 @@ def by_table(table: Mapping[str, Rule], keys: tuple[str, ...], options: Options)
 
 def names() -> list[str]:
     """The names that `load` knows, ours and installed ones."""
-    ours = {module.name for module in pkgutil.iter_modules(__path__)}
-    return sorted(ours | {point.name for point in entry_points(group=ENTRY_POINTS)})
+    return sorted(_ours() | {point.name for point in entry_points(group=ENTRY_POINTS)})
+
+
+def _ours() -> set[str]:
+    return {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
 
 
 def load(name: str, place: str = "indicator") -> Indicator:
     """The indicator of that name. DefinitionError, listing what exists, if there is none or it lacks a part."""
-    if name.isidentifier() and any(module.name == name for module in pkgutil.iter_modules(__path__)):
+    if name in _ours():
         return cast("Indicator", importlib.import_module(f"{__name__}.{name}"))
     for point in entry_points(group=ENTRY_POINTS, name=name):
         return _checked(point.load(), name, place)
