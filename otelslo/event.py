@@ -8,11 +8,13 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
+from otelslo.labelled import Labelled
 from otelslo.stream import StreamFacts
 
 OutcomeKind = Literal["good", "bad", "excluded"]
 OUTCOME_KINDS: tuple[OutcomeKind, ...] = ("good", "bad", "excluded")
-EVENT_KINDS = ("http", "websocket", "call")
+# What edges report; and what is measured beside them: a probe, a sample of a gauge, a prediction that met its label.
+EVENT_KINDS = ("http", "websocket", "call", "probe", "sample", "prediction")
 # What kinds of failure an exception can be, the worst first, and their names in rules: see `otelslo.failure`.
 FAILURES = ("oom", "framework_crash", "timeout", "infrastructure", "client_error", "cancelled")
 
@@ -78,7 +80,8 @@ class Event:
     name; `verdict` what the app itself said, such as ("bad", "nonsense"); `header(name)` a request header by its
     name in lower case. `failure` is the kind of failure that the exception is, one of FAILURES, None if it is not told
     apart; `cascaded`: it follows from an OOM that took the engine down; `cold`: the call met a model not yet loaded.
-    `stream` is the pace of a streamed answer, None if it was none or nobody asks.
+    `stream` is the pace of a streamed answer, None if it was none or nobody asks; `labelled` a prediction that has met
+    its label, of events of the kind "prediction" alone.
     """
 
     kind: str
@@ -96,6 +99,7 @@ class Event:
     cascaded: bool = False
     cold: bool = False
     stream: StreamFacts | None = None
+    labelled: Labelled | None = None
 
     @property
     def latency_s(self) -> float | None:

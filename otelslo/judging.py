@@ -50,6 +50,7 @@ class Judge:
         wanted: Callable[[], None],
         fault: Callable[[str, str], None],
     ) -> None:
+        slos = [slo for slo in slos if not slo.dated]  # the others are counted in the history
         self.objectives = [Objective(slo, ring, wanted) for slo in slos]
         self._grouped = [objective for objective in self.objectives if objective.slo.group_keys]
         self.definitions: list[Definition] = [slo.as_definition for slo in slos]

@@ -190,7 +190,12 @@ class SLO:
         slices = parse_slices(self.budgeting, given, place)
         slice_ns = None if slices is None else slices.length_ns
         plan = parse_alerts(
-            self.alerts, self.period.nominal_ns, self.target_ratio, place.at("alerts"), slice_ns=slice_ns
+            self.alerts,
+            self.period.nominal_ns,
+            self.target_ratio,
+            place.at("alerts"),
+            tickets_only=getattr(self._indicator, "TICKETS_ONLY", False),
+            slice_ns=slice_ns,
         )
         self._set(
             slices=slices,
@@ -295,6 +300,11 @@ class SLO:
         """Whether a judgement may need the pace of a stream: the indicator's, or user code's."""
         asked = (self._where, self._good, self._valid)
         return self._streams is not None or any(code is not None for code in asked)
+
+    @property
+    def dated(self) -> bool:
+        """Whether its events have a time of their own, and are counted in the history alone."""
+        return getattr(self._indicator, "DATED", False)
 
     @property
     def _streams(self) -> StreamIndicator | None:

@@ -89,6 +89,17 @@ class StreamIndicator(Indicator, Protocol):
         """What an answer that someone calls good is worth: good, if its pace is."""
 
 
+class DatedIndicator(Indicator, Protocol):
+    """A member whose events have a time of their own: `DATED` tells that they are counted in the history, in the slot
+    of that time, by whoever joins or closes them, and never on the request path. Their KIND is "prediction", or one
+    that no edge reports. `TICKETS_ONLY` may be True of any member: its default alerts page nobody.
+    """
+
+    @property
+    def DATED(self) -> bool:
+        """True."""
+
+
 _NEEDED = ("KIND", "OPTIONS", "RULES", "keys", "answered", "judge")
 
 
