@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stream": set(),
     "chunks": set(),
     "event": {"labelled", "stream"},
-    "labelled": set(),
+    "labelled": {"errors"},
     "snapshot": set(),
     "rowkey": set(),
     "notes": set(),
