@@ -26,29 +26,18 @@ NO_LABEL, NO_OUTPUT, LAPSED = "no_label", "no_output", "lapsed"
 _SAMPLE_REMEDY = 'Write a share such as "5%", or how many a day: "500/d"'
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """How many predictions are looked at: a share of the ids, or so many a UTC day. One of the two is None."""
-
-    rate: Fraction | None = None
-    a_day: int | None = None
-
-    def __str__(self) -> str:
-        return f"{self.a_day}/d" if self.rate is None else str(self.rate)
-
-
-def parse_sample(value: object) -> Sample:
-    """ "5%", 0.05 or "500/d". Raises BadValue: a bare 5 could be both."""
+def parse_sample(value: object) -> Fraction | int:
+    """ "5%" or 0.05, a share of the ids; or "500/d", so many a UTC day, an int. BadValue: a bare 5 could be both."""
     text = value.strip() if isinstance(value, str) else ""
     number = text.removesuffix("/d").rstrip()
     if text.endswith("/d"):
         if not (number.isascii() and number.isdecimal() and 1 <= int(number[:9]) <= MOST_A_DAY and len(number) < 10):
             raise BadValue(f"{shown(value)} is no number a day", f"Write 1/d to {MOST_A_DAY}/d")
-        return Sample(a_day=int(number))
+        return int(number)
     share = parse_share(value, _SAMPLE_REMEDY) if text.endswith("%") or isinstance(value, float) else Fraction(0)
     if not 0 < share <= 1:
         raise BadValue(f"{shown(value)} is no sample", _SAMPLE_REMEDY)
-    return Sample(rate=share)
+    return share
 
 
 def parse_share(value: object, remedy: str = 'Write a share such as "80%" or 0.8') -> Fraction:
@@ -100,7 +89,7 @@ def options(*, lapsed: str = EXCLUDED, **own: Option) -> dict[str, Option]:
 
 LABEL_WITHIN = Option(parse_positive_duration, example="30m")
 SAMPLE = Option(parse_sample, example="5%", meant=False)
-POSITIVE = Option(parse_positive_class, required=True, example="1")
+POSITIVE = Option(parse_positive_class, required=True, example="1", free=True)
 
 
 class _Lapsed(Rule):

@@ -24,7 +24,7 @@ KIND, DATED, TICKETS_ONLY, DAILY = labels.KIND, True, True, True
 BINARY = "binary"
 OPTIONS = daily.options(
     bar=Option(labels.parse_share, required=True, example="80%"),
-    positive=Option(labels.parse_positive_class, example="1"),
+    positive=Option(labels.parse_positive_class, example="1", free=True),
     average=Option(labels.one_of(BINARY, "macro", "weighted", "micro"), example="binary"),
     metric=Option(labels.one_of(*METRICS), default="f1", example="f1"),
 )
