@@ -81,7 +81,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "marks": {"errors", "exporters", "notes", "oncall"},
     "alerting": (DECIDERS - {"clock"}) | {"binomial"},
     "drift": {"drift", "errors"},
-    "quality": {"errors", "quality"},
+    "quality": {"errors", "labelled", "quality"},
     "kernels": {"kernels"},
     "latencies": {"kernels"},
     "ring": RING,
