@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from otelslo.exporters.sqlite_limits import LimitsReader
+from otelslo.exporters.sqlite_models import ModelsReader
 from otelslo.exporters.sqlite_notes import NotesReader
 from otelslo.exporters.sqlite_schema import SQLITE_ERRORS, Damaged, StoreUnavailable, check_version, connect, sorted_out
 from otelslo.snapshot import BUCKET_WORDS, WORD_BYTES, BudgetPoint, JournalEntry, Loss, Saved, SavedLoss, SlotClose
@@ -97,6 +98,11 @@ class Reader:
     def limits(self) -> LimitsReader:
         """What was last observed of each limit."""
         return LimitsReader(self._fetch)
+
+    @property
+    def models(self) -> ModelsReader:
+        """What has been told of model versions."""
+        return ModelsReader(self._fetch)
 
     def _slots_of(self, ring: int, row: int, start_ns: int, end_ns: int) -> Iterator[SlotClose]:
         while True:

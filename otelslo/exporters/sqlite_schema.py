@@ -30,7 +30,7 @@ from otelslo.errors import StateError
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_TIMEOUT_S = 2.0
 # A full check reads the whole file (about 0.3 s for this size), so larger ones get the cheaper kind.
 THOROUGH_BYTES = 64 * 1024 * 1024
@@ -79,6 +79,12 @@ _NOTES_TABLES = {
     " next_wall_ns INTEGER, error TEXT, payload TEXT, UNIQUE (key, channel))",
     "limits": "(name TEXT PRIMARY KEY, unit TEXT, value_num TEXT, value_den TEXT, since_wall_ns INTEGER,"
     " at_wall_ns INTEGER, state TEXT, state_since_wall_ns INTEGER) WITHOUT ROWID",
+}
+_DATED_TABLES = {
+    "models": "(model TEXT, version TEXT, trained_wall_ns INTEGER, evaluated_wall_ns INTEGER, told_wall_ns INTEGER,"
+    " PRIMARY KEY (model, version)) WITHOUT ROWID",
+    "evaluations": "(model TEXT, version TEXT, evaluated_wall_ns INTEGER, told_wall_ns INTEGER,"
+    " PRIMARY KEY (model, version, evaluated_wall_ns)) WITHOUT ROWID",
 }
 _INDEXES = {"losses_by_time": "losses (wall_ns)"}
 
@@ -260,12 +266,17 @@ def _apply_migrations(connection: sqlite3.Connection) -> None:
         for name, columns in _NOTES_TABLES.items():
             db.execute(f"CREATE TABLE {name} {columns}")
 
+    @migrations()  # type: ignore[untyped-decorator, unused-ignore]
+    def m003_dated(db: Database) -> None:
+        for name, columns in _DATED_TABLES.items():
+            db.execute(f"CREATE TABLE {name} {columns}")
+
     migrations.apply(Database(connection, recursive_triggers=False, execute_plugins=False))
 
 
 def _schema_digest(connection: sqlite3.Connection) -> str:
     """Over our own tables only: what others add to the file (views, replication tables) is none of our business."""
-    ours = {*_TABLES, *_INDEXES, *_NOTES_TABLES}
+    ours = {*_TABLES, *_INDEXES, *_NOTES_TABLES, *_DATED_TABLES}
     found = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name").fetchall()
     return hashlib.blake2b(json.dumps([row for row in found if row[0] in ours]).encode(), digest_size=16).hexdigest()
 
