@@ -27,7 +27,7 @@ AGE_NS = 90 * DAY_NS
 TRAINED_NS = START_NS - AGE_NS + 3600 * SECOND_NS  # is too old an hour after the start
 EXPIRES_NS = TRAINED_NS + AGE_NS
 CALLS = SLO("fresh", indicator="freshness", options={"max_age": "90d"})
-PROPERTY = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PROPERTY = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def seconds(wall_ns):
