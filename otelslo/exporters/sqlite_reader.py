@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from otelslo.exporters.sqlite_dated import DatedReader
 from otelslo.exporters.sqlite_limits import LimitsReader
 from otelslo.exporters.sqlite_models import ModelsReader
 from otelslo.exporters.sqlite_notes import NotesReader
@@ -103,6 +104,10 @@ class Reader:
     def models(self) -> ModelsReader:
         """What has been told of model versions."""
         return ModelsReader(self._fetch)
+
+    def dated(self) -> DatedReader:
+        """Counts of events with a time of their own; to be kept, since it reads what is new."""
+        return DatedReader(self._fetch)
 
     def _slots_of(self, ring: int, row: int, start_ns: int, end_ns: int) -> Iterator[SlotClose]:
         while True:
