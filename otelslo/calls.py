@@ -381,6 +381,7 @@ class CallSites:
             if objective.slo.matches(track.kind, track.route, track.method, ""):
                 objective.row_of(track.event(None))
                 objective.make_groups(_MOST_NEW_ROWS)
+        engine.names.string(track.attributes.get("version", ""))
         if track.route is not None:
             engine.names.make_now(track.kind, track.route, engine.clock.ring_ns())
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from otelslo.engine import Engine
 from otelslo.observing import Moment, Told
+from otelslo.registry import When
 from otelslo.serving import AtLeast
 from otelslo.switch import disabled
 
@@ -97,6 +98,39 @@ def observe(limit: str, value: Told | None = None, *, since: Moment | None = Non
         log.error("observe: %s is not written: %s", limit, e)
         return
     own.observe(limit, value, since=since)
+
+
+def model(
+    model: str,
+    version: str,
+    *,
+    trained_at: When | None = None,
+    evaluated_at: When | None = None,
+    correct: bool = False,
+) -> None:
+    """Tell when a model version was trained, or has been evaluated (again); for cold paths, it writes to disk.
+
+    The objectives of `freshness` and the limits with `model` go by it. Starts nothing: a training or evaluation job may
+    call it. Does nothing where the kill switch is on, or where the configuration is wrong, which is logged.
+
+    Args:
+        model: the name of the call site that it serves, or what the objective's `model` says.
+        version: as the call site's attribute `version` says it.
+        trained_at, evaluated_at: a datetime with a time zone, ISO 8601 text with one, or Unix time in seconds. What is
+            not given stays as it is; what is earlier than what is known does not move it back.
+        correct: what is known was wrong: these dates take its place, earlier or not.
+
+    Raises:
+        BadValue: a name is none, no date is given, or one is none, has no time zone or is in the future.
+    """
+    if getattr(_busy, "here", False) or _is_off(None):
+        return
+    try:
+        own = engine()
+    except Exception as e:
+        log.error("model: %s is not written: %s", model, e)
+        return
+    own.model(model, version, trained_at=trained_at, evaluated_at=evaluated_at, correct=correct)
 
 
 def loaded(name: str) -> None:

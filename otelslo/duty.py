@@ -95,7 +95,7 @@ class Duty:
     def limits(self, limits: Iterable[Limit], now_wall_ns: int, turn: Turn | None = None) -> list[LimitStatus]:
         """How these limits stand by what was observed until the last turn, with their alerts as of this turn."""
         alerts = shown(turn.states if turn is not None else self._oncall.states)
-        found = [assess(limit, self._observed.get(limit.name), now_wall_ns) for limit in limits]
+        found = [assess(limit, self._observed.get(limit.source), now_wall_ns) for limit in limits]
         return [replace(one, alerts=tuple(alerts.get((one.name, None), ()))) for one in found]
 
     def decide(

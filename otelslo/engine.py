@@ -36,6 +36,7 @@ from otelslo.names import Names
 from otelslo.objective import Objective
 from otelslo.observing import Moment, Observing, Told
 from otelslo.plans import Plans
+from otelslo.registry import Registry
 from otelslo.ring import state
 from otelslo.ring.geometry import Geometry
 from otelslo.rowkey import RowKey
@@ -108,6 +109,8 @@ class Engine:
         self._serving = Serving(lambda: self.definitions, self._judged, self.clock, self.fault, self._asked)
         self._marks = Marks(self.state_dir / state.DATABASE_FILE, self.clock.ring_ns)
         self.observing = Observing(self)
+        self.registry = Registry(self)
+        self.model = self.registry.tell  # when a version was trained or evaluated; writes to disk: no hot path
         self._forget_again = False
         self._on_reload: list[Callable[[], None]] = [self._call_sites.bind]
         self.runner: Runner
@@ -134,6 +137,7 @@ class Engine:
                 _check_platform()
                 if self._ring_is_open():
                     self.ring.blocks.attach()
+                    self._forget_again = self.registry.teach(self.judge)
                 else:
                     self._open()
                 self._run()
@@ -219,6 +223,8 @@ class Engine:
 
     def _judge_of(self, slos: tuple[SLO, ...]) -> Judge:
         judge = Judge(slos, self.ring, self.names, self._plans, self.runner.want, self.fault)
+        self.registry.teach(judge)
+        judge.turn()
         self.names.make(self.clock.ring_ns())
         return judge
 
@@ -475,9 +481,11 @@ class Engine:
 
     # ── off the request path ───────────────────────────────────────────────────────────────────────────────────────
     def housekeeping(self) -> None:
-        """Adopt the groups that other workers made; make rows of new groups, histograms, strings; turn maintenance."""
+        """Adopt the groups that other workers made; make rows of new groups, histograms, strings; see what was told of
+        model versions; turn maintenance."""
         changed = self.names.make(self.clock.ring_ns())
         changed = self.judge.keep_groups(_MOST_NEW_ROWS) or changed
+        changed = self.registry.teach(self.judge) or changed
         changed = self._call_sites.turn() or changed
         if changed or self._forget_again:
             self.forget_plans()

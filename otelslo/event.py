@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from otelslo.labelled import Labelled
+from otelslo.models import Known
 from otelslo.stream import StreamFacts
 
 OutcomeKind = Literal["good", "bad", "excluded"]
@@ -81,7 +82,8 @@ class Event:
     name in lower case. `failure` is the kind of failure that the exception is, one of FAILURES, None if it is not told
     apart; `cascaded`: it follows from an OOM that took the engine down; `cold`: the call met a model not yet loaded.
     `stream` is the pace of a streamed answer, None if it was none or nobody asks; `labelled` a prediction that has met
-    its label, of events of the kind "prediction" alone.
+    its label, of events of the kind "prediction" alone; `known` what is known of model versions as it ends, None where
+    no objective asks for it.
     """
 
     kind: str
@@ -100,6 +102,7 @@ class Event:
     cold: bool = False
     stream: StreamFacts | None = None
     labelled: Labelled | None = None
+    known: Known | None = None
 
     @property
     def latency_s(self) -> float | None:
@@ -109,7 +112,7 @@ class Event:
     @property
     def facts(self) -> Facts:
         """All that a judgement without user code or streams depends on, whatever the latency: equal facts, equal
-        judgement.
+        judgement, until what is known of model versions changes it.
 
         The host is not among them: no rule reads it, and its client chooses it, so it must not be the key of a memo.
         """

@@ -7,13 +7,16 @@ beside the old one and put in its place.
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from otelslo.definition import Definition
 from otelslo.errors import CapacityError, OtelsloError, StateError
 from otelslo.event import Event
 from otelslo.kernels import layout as at
+from otelslo.models import Facts, Known
 from otelslo.names import OTHER, Names
 from otelslo.objective import Objective
 from otelslo.plans import Entry, Labels, Plans, plan_words
@@ -25,8 +28,8 @@ if TYPE_CHECKING:
     from otelslo.ring.live import Ring
 
 _MOST_MEMO = 4096
-# No plan is remembered from so long before maintenance begins or ends until so long after: not by a turn that comes
-# late, nor by a request that judged before and remembers after.
+# No plan is remembered from so long before maintenance begins or ends, or a model gets too old, until so long after:
+# not by a turn that comes late, nor by a request that judged before and remembers after.
 _BEFORE_NS, _AFTER_NS = 60_000_000_000, 10_000_000_000
 
 
@@ -34,12 +37,16 @@ class Judge:
     """The objectives of one configuration, with their rows, plans and tracks.
 
     Args:
-        fault: counts a fault of ours (reason, detail); never raises.
         wanted: told that rows or names are to be made; must be quick.
+        fault: counts a fault of ours (reason, detail); never raises.
+
+    `facts` are those of model versions, None if they could not be read yet: see `learn`.
 
     Raises:
         CapacityError, StateError: the ring has no room for a row of these objectives.
     """
+
+    facts: Facts | None
 
     def __init__(
         self,
@@ -56,6 +63,7 @@ class Judge:
         self.definitions: list[Definition] = [slo.as_definition for slo in slos]
         self._asks_user = any(slo.dynamic for slo in slos)
         self._streams = [slo for slo in slos if slo.streamed]
+        self._aging = [slo for slo in slos if slo.ages]
         self._planned = list(dict.fromkeys(slo.planned for slo in slos if slo.planned))
         self._change: tuple[int | None, bool] = (None, False)
         self.needs_host = any((d.match and d.match["host"]) or "host" in d.group_by for d in self.definitions)
@@ -65,6 +73,7 @@ class Judge:
         self._fault = fault
         self._judged: dict[Any, int] = {}
         self.dynamic = self._asks_user
+        self.learn(None)
         self.turn()
         kinds = sorted({"http"} | {slo.kind for slo in slos})
         self._fallbacks = {kind: self._fallback(kind) for kind in kinds}
@@ -84,7 +93,8 @@ class Judge:
         """The plan of an event, whatever its latency. Never raises: user code that does is a fault of its own.
 
         Events of equal facts and groups share one; only objectives with user code or header rules look at each event,
-        and all do about when maintenance begins or ends (see `turn`): each is judged by the time it ends.
+        and all do about when maintenance begins or ends or a model gets too old (see `turn`): each is judged by the
+        time it ends.
         """
         if self.dynamic or (event.stream is not None and self._streams):
             return self._plans.address(self._judge(event))
@@ -98,7 +108,9 @@ class Judge:
 
     def _judge(self, event: Event) -> tuple[int, ...]:
         entries = []
-        wall_ns = self._ring.clock.wall_ns() if self._planned else 0
+        wall_ns = self._ring.clock.wall_ns() if self._planned or self._aging else 0
+        if self._aging:
+            event = replace(event, known=Known(self.facts, wall_ns))
         for objective in self.objectives:
             if not objective.slo.matches(event.kind, event.route, event.method, event.host):
                 continue
@@ -169,13 +181,24 @@ class Judge:
             return 0
 
     # ── off the request path ───────────────────────────────────────────────────────────────────────────────────────
+    def learn(self, facts: Facts | None) -> None:
+        """Judge by these facts of model versions from now on; plans are the caller's to have forgotten."""
+        points = {point for slo in self._aging for point in slo.turning_points(facts or {})}
+        self.facts, self._ages_at = facts, sorted(points)
+
+    @property
+    def ages(self) -> bool:
+        """Whether an objective asks for the facts of model versions."""
+        return bool(self._aging)
+
     def turn(self) -> bool:
-        """Look at the wall clock: whether plans must be forgotten, since maintenance begins or ends about now, or has.
+        """Look at the wall clock: whether plans must be forgotten, since maintenance begins or ends about now, a model
+        version gets too old, or has.
 
         Asked for each second or so. Only a process that stood still through the whole minute before a change judges
         the events up to its next turn as before it.
         """
-        if not self._planned:
+        if not self._planned and not self._aging:
             return False
         wall_ns, changes = self._ring.clock.wall_ns(), []
         for planned in self._planned:
@@ -183,6 +206,7 @@ class Judge:
             change_ns = planned.next_change(wall_ns - _AFTER_NS)
             if change_ns is not None:
                 changes.append(change_ns)
+        changes += self._ages_at[bisect_right(self._ages_at, wall_ns - _AFTER_NS) :][:1]
         first_ns = min(changes, default=None)
         is_near = first_ns is not None and first_ns <= wall_ns + _BEFORE_NS
         before, self._change = self._change, (first_ns, is_near)

@@ -27,7 +27,7 @@ SECONDS, NUMBER = "s", "1"
 STALE_AFTER_ASKED = 10
 KEYS = (
     *("name", "limit", "severity", "stale_after", "value", "every", "owner", "because", "runbook_url", "labels"),
-    *("notify", "description"),
+    *("notify", "description", "model"),
 )
 
 _DEFAULT_EVERY = "1m"
@@ -50,6 +50,8 @@ class Limit:
       is stale after ten times `every`.
     - `value`: a function without arguments, or its import path; the leading worker asks it `every` so often, in a
       thread. It returns a value, for a duration also the moment (a datetime) since when it grows, or None: not known.
+    - `model`: the value is the time since any version of that model was trained or evaluated last, as `otelslo.model()`
+      tells it; it grows by itself.
     - `owner`, `because`, `runbook_url`, `labels`, `description` go with alerts; `notify`: the channels that are told.
     """
 
@@ -59,6 +61,7 @@ class Limit:
     stale_after: str | timedelta | None = None
     value: Ask | str | None = None
     every: str | timedelta = _DEFAULT_EVERY
+    model: str | None = None
     owner: str = ""
     because: str = ""
     runbook_url: str = ""
@@ -80,6 +83,8 @@ class Limit:
             raise place.at("severity").error(f"{shown(self.severity)} is no severity", "Write page or ticket")
         unit, bound = place.at("limit").parse(parse_limit, self.limit)
         every_ns = self._parse_every(place.at("every"))
+        if self.model is not None:
+            self._check_model(unit, place)
         self._set(
             unit=unit,
             bound=bound,
@@ -93,6 +98,16 @@ class Limit:
     def _set(self, **values: object) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+    def _check_model(self, unit: str, place: Place) -> None:
+        if not place.at("model").expect(self.model, str, "the name of a model"):
+            raise place.at("model").error("it is empty", "Write the name that otelslo.model() is told")
+        if unit != SECONDS:
+            raise place.at("limit").error("the age of a model is a duration", "Write one, such as 90d")
+        if self.value is not None:
+            raise place.at("value").error(
+                "the age of a model is not asked for", "Leave value or model out", at_key=True
+            )
 
     def _parse_every(self, place: Place) -> int:
         every_ns = place.parse(parse_positive_duration, self.every)
@@ -113,6 +128,11 @@ class Limit:
         return stale_after_ns
 
     @property
+    def source(self) -> str:
+        """The name that its observations are kept under."""
+        return self.name if self.model is None else model_source(self.model)
+
+    @property
     def text(self) -> str:
         """The limit as text, exactly: "90d", "0.1", "1/3"."""
         return format_duration(int(self.bound)) if self.unit == SECONDS else number_text(self.bound)
@@ -130,6 +150,7 @@ class Limit:
             "stale_after_ns": self.stale_after_ns,
             "value": None if self.ask is None else import_name(self.ask),
             "every_ns": None if self.ask is None else self.every_ns,
+            "model": self.model,
             "about": self.about.to_json(),
             "notify": None if self.notify is None else list(self.notify),
             "description": self.description,
@@ -151,6 +172,7 @@ class Limit:
                 runbook_url=about.runbook_url,
                 labels=about.labels,
                 notify=data.get("notify"),
+                model=data.get("model"),
                 description=str(data.get("description", "")),
             )
         except (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError) as damage:
@@ -169,6 +191,11 @@ class Limit:
         if data.get("limit") is None:
             raise place.error("it has no limit", "Add limit: 90d, or a number such as limit: 0.1")
         return cls(**{key: value for key, value in data.items() if value is not None})
+
+
+def model_source(model: str) -> str:
+    """The name that the age of a model is kept under; no limit can be called so."""
+    return f"model:{model}"
 
 
 def _callable(value: object, place: Place) -> Ask:

@@ -78,6 +78,8 @@ class Observing:
         limit = self._named(name)
         if limit is None:
             return
+        if limit.model is not None:
+            raise BadValue(f"limit {name!r} is the age of a model", f"Tell it by otelslo.model({limit.model!r}, ...)")
         try:
             seen = parse_observation(limit, value, since, self._engine.clock.wall_ns())
         except BadValue as refused:
@@ -96,7 +98,7 @@ class Observing:
         except StateError:
             seen = {}
         now_wall_ns = engine.clock.wall_ns()
-        return [assess(limit, seen.get(limit.name), now_wall_ns) for limit in engine.limits]
+        return [assess(limit, seen.get(limit.source), now_wall_ns) for limit in engine.limits]
 
     def _named(self, name: str) -> Limit | None:
         known = {limit.name: limit for limit in self._engine.limits}

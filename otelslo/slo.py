@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -23,11 +23,12 @@ from otelslo.definition import (
 from otelslo.errors import BadValue, DefinitionError, Place, shown
 from otelslo.event import OUTCOME_KINDS, Event, Judgement, Outcome, always
 from otelslo.group import Grouping, parse_grouping
-from otelslo.indicators import DailyIndicator, Indicator, LabelIndicator, StreamIndicator, load
+from otelslo.indicators import AgingIndicator, DailyIndicator, Indicator, LabelIndicator, StreamIndicator, load
 from otelslo.keys import OPTION_KEYS, arguments, checked_name, parse_options, parse_reasons
 from otelslo.labelled import Labelled
 from otelslo.maintenance import Maintenance, parse_maintenance
 from otelslo.match import Match, UserCode, import_name, parse_match, resolve, texts
+from otelslo.models import Facts
 from otelslo.period import Period, Rolling, parse_calendar
 from otelslo.policy import Policy, parse_policy, refuse_dead_steps
 from otelslo.rules import CRASHED, Rules, parse_rules
@@ -338,6 +339,15 @@ class SLO:
         return self.health_checks is None and self._indicator.KIND == "prediction"
 
     @property
+    def ages(self) -> bool:
+        """Whether a judgement changes with time, by what is known of model versions."""
+        return getattr(self._indicator, "AGES", False)
+
+    def turning_points(self, facts: Facts) -> Iterable[int]:
+        """The moments (Unix ns) from which on events may be judged otherwise than before; none if it does not age."""
+        return cast("AgingIndicator", self._indicator).turning_points(facts, self._options) if self.ages else ()
+
+    @property
     def _streams(self) -> StreamIndicator | None:
         """The indicator, if it judges the pace of streams."""
         return cast("StreamIndicator", self._indicator) if getattr(self._indicator, "STREAMED", False) else None
@@ -395,9 +405,9 @@ class SLO:
         raise BadValue(f"{shown(kind)} is no outcome", "Use good, bad or excluded")
 
     def _answered(self, event: Event) -> Judgement:
-        """What an event that someone calls good is worth: its latency, or its pace as a stream, decides last."""
-        streams = self._streams
-        return self._indicator.answered(self._options) if streams is None else streams.answered_by(event, self._options)
+        """What an event that someone calls good is worth: its latency, its pace or its version's age decides last."""
+        by_event = getattr(self._indicator, "answered_by", None)
+        return self._indicator.answered(self._options) if by_event is None else by_event(event, self._options)
 
     def _by_good(self, word: object, event: Event) -> Judgement:
         if isinstance(word, str):

@@ -22,6 +22,7 @@ VALUES = {
     "event",
     "stream",
     "labelled",
+    "models",
     "definition",
     "snapshot",
     "rowkey",
@@ -39,7 +40,7 @@ ENGINE = (
     | DECIDERS
     | RING
     | {"latencies", "evaluate", "tally", "names", "objective", "plans", "config"}
-    | {"calls", "faults", "judging", "limit", "limits", "marks", "observing", "policy", "serving"}
+    | {"calls", "faults", "judging", "limit", "limits", "marks", "observing", "policy", "registry", "serving"}
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
@@ -51,8 +52,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "alerts": {"binomial", "errors", "window"},
     "stream": set(),
     "chunks": set(),
-    "event": {"labelled", "stream"},
+    "event": {"labelled", "models", "stream"},
     "labelled": {"errors"},
+    "models": set(),
     "snapshot": set(),
     "rowkey": set(),
     "notes": {"dated"},
@@ -95,6 +97,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "limit": VALUES | {"about", "keys", "match"},
     "limits": (DECIDERS - {"clock"}) | {"alerting", "limit"},
     "observing": VALUES | {"exporters", "limit", "limits", "ring"},
+    "registry": VALUES | {"exporters", "limits", "ring"},
     "asking": {"limit"},
     "config": DEFINITIONS | {"limit"} | {"channels", "policy", "document", "exporters", "openslo"},
     "document": {"errors"},
@@ -125,7 +128,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "outbox",
     },
     "exporters": VALUES
-    | {"dated", "limits", "notes", "revisions"}
+    | {"dated", "limit", "limits", "notes", "revisions"}
     | {"attributes", "endpoint", "exporters", "gauges", "http_call", "kernels", "report", "status"},
     "attributes": VALUES,
     "gauges": DECIDERS | {"attributes", "limits"},
@@ -146,7 +149,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runner": ENGINE | {"engine", "exporters", "leader", "watch"},
     "engine": ENGINE | {"batch", "exporters", "runner"},
     "switch": set(),
-    "default": {"engine", "observing", "serving", "switch"},
+    "default": {"engine", "observing", "registry", "serving", "switch"},
     "exposition": set(),
     "totals": ENGINE | {"committed", "engine", "exporters"},
     "openmetrics": ENGINE | {"attributes", "default", "engine", "exposition", "gauges", "totals"},

@@ -123,6 +123,8 @@ def _bounds(limit: Mapping[str, Any]) -> Table:
     grid.add_column()
     grid.add_row("promise", Text(f"never more than {clean(limit['limit'])}; a {limit['severity']} while it is"))
     told = 'the app tells it: otelslo.observe("' + limit["name"] + '", ...)'
+    if limit["model"] is not None:
+        told = f"the age of the newest version of {clean(limit['model'])}, by otelslo.model(...)"
     if limit["value"] is not None:
         told = f"{clean(limit['value'])} is asked every {format_duration(limit['every_ns'])}"
     grid.add_row("value", Text(told))

@@ -124,7 +124,7 @@ class View:
             seen = History(self._database).limits.observations() if self.limits else {}
         except StateError:
             seen = {}
-        found = [assess(limit, seen.get(limit.name), now_wall_ns) for limit in self.limits]
+        found = [assess(limit, seen.get(limit.source), now_wall_ns) for limit in self.limits]
         return [replace(one, alerts=tuple(alerts.get((one.name, None), ()))) for one in found]
 
     @cached_property

@@ -33,6 +33,7 @@ from pathlib import Path
 from otelslo.errors import StateError
 from otelslo.exporters.sqlite_journal import clean, put_journal
 from otelslo.exporters.sqlite_limits import Limits
+from otelslo.exporters.sqlite_models import Models
 from otelslo.exporters.sqlite_notes import Notes, Told, put_told
 from otelslo.exporters.sqlite_reader import (
     Names,
@@ -153,6 +154,11 @@ class Store(Reader):
     def limits(self) -> Limits:
         """What was last observed of each limit."""
         return Limits(self._fetch, self._writing)
+
+    @property
+    def models(self) -> Models:
+        """What has been told of model versions."""
+        return Models(self._fetch, self._writing)
 
     def commit(
         self,

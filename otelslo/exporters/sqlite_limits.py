@@ -45,10 +45,14 @@ class Limits(LimitsReader):
         with self._writing(wall_ns) as connection:
             row = connection.execute(f"SELECT {_COLUMNS} FROM limits WHERE name = ?", (name,)).fetchone()
             kept = judge(None if row is None else _observation(row))
-            connection.execute(
-                f"INSERT OR REPLACE INTO limits (name, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (name, *_row(kept)),
-            )
+            put_observation(connection, name, kept)
+
+
+def put_observation(connection: sqlite3.Connection, name: str, one: Observation) -> None:
+    """Inside a transaction."""
+    connection.execute(
+        f"INSERT OR REPLACE INTO limits (name, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (name, *_row(one))
+    )
 
 
 def _row(one: Observation) -> tuple[object, ...]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from otelslo.exporters.sqlite_dated import DatedReader
 from otelslo.exporters.sqlite_limits import LimitsReader
+from otelslo.exporters.sqlite_models import ModelsReader
 from otelslo.exporters.sqlite_notes import NotesReader
 from otelslo.exporters.sqlite_schema import SQLITE_ERRORS, Damaged, StoreUnavailable, check_version, connect, sorted_out
 from otelslo.snapshot import BUCKET_WORDS, WORD_BYTES, BudgetPoint, JournalEntry, Loss, Saved, SavedLoss, SlotClose
@@ -98,6 +99,11 @@ class Reader:
     def limits(self) -> LimitsReader:
         """What was last observed of each limit."""
         return LimitsReader(self._fetch)
+
+    @property
+    def models(self) -> ModelsReader:
+        """What has been told of model versions."""
+        return ModelsReader(self._fetch)
 
     def dated(self) -> DatedReader:
         """Counts of events with a time of their own; to be kept, since it reads what is new."""

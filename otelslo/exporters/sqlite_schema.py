@@ -85,6 +85,10 @@ _DATED_TABLES = {
     "dated_rows": "(row INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, birth_wall_ns INTEGER)",
     "dated_slots": "(row INTEGER, slot_wall_ns INTEGER, cell INTEGER, count INTEGER, correction INTEGER,"
     " revision INTEGER, PRIMARY KEY (row, slot_wall_ns, cell)) WITHOUT ROWID",
+    "models": "(model TEXT, version TEXT, trained_wall_ns INTEGER, evaluated_wall_ns INTEGER, told_wall_ns INTEGER,"
+    " PRIMARY KEY (model, version)) WITHOUT ROWID",
+    "evaluations": "(model TEXT, version TEXT, evaluated_wall_ns INTEGER, told_wall_ns INTEGER,"
+    " PRIMARY KEY (model, version, evaluated_wall_ns)) WITHOUT ROWID",
 }
 _DATED_INDEXES = {"dated_by_revision": "dated_slots (revision)"}
 _INDEXES = {"losses_by_time": "losses (wall_ns)"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import entry_points
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol, cast
 from otelslo.errors import DefinitionError, nearest, shown
 from otelslo.event import GOOD, Ending, Event, Judgement, Outcome, always
 from otelslo.labelled import Labelled
+from otelslo.models import Facts
 
 ENTRY_POINTS = "otelslo.indicators"
 CASCADE = "oom_cascade"  # the key of a failure that follows from an OOM that took the engine down
@@ -95,6 +96,19 @@ class StreamIndicator(Indicator, Protocol):
 
     def answered_by(self, event: Event, options: Options) -> Judgement:
         """What an answer that someone calls good is worth: good, if its pace is."""
+
+
+class AgingIndicator(Indicator, Protocol):
+    """A member whose judgement of the same event changes with time, by what is known of model versions: `AGES` tells
+    that events are to have `known`. Near a turning point each is looked at, between them judgements are remembered.
+    """
+
+    @property
+    def AGES(self) -> bool:
+        """True."""
+
+    def turning_points(self, facts: Facts, options: Options) -> Iterable[int]:
+        """The moments (Unix ns) from which on some event may be judged otherwise than before."""
 
 
 class DatedIndicator(Indicator, Protocol):
