@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from otelslo.definition import Definition
 from otelslo.errors import CapacityError, OtelsloError, StateError
-from otelslo.event import Event
+from otelslo.event import UNTIMED, Event
 from otelslo.kernels import layout as at
 from otelslo.names import OTHER, Names
 from otelslo.objective import Objective
@@ -72,6 +72,8 @@ class Judge:
         now = ring.clock.ring_ns()
         for kind in kinds:
             self.track_for(kind, None, "GET", "")
+            if kind in UNTIMED:
+                continue
             names.histogram(kind, None, now)
             names.histogram(kind, OTHER, now)
 

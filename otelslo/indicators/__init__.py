@@ -23,12 +23,16 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A key of the definition that only this indicator knows. `parse` raises BadValue; durations become int ns."""
+    """A key of the definition that only this indicator knows. `parse` raises BadValue; durations become int ns.
+
+    `free`: any text may be right, such as a name that the operator chooses.
+    """
 
     parse: Callable[[Any], Any]
     required: bool = False
     default: Any = None
     example: str = ""
+    free: bool = False
 
 
 class Rule(NamedTuple):
@@ -52,7 +56,7 @@ class Indicator(Protocol):
 
     @property
     def KIND(self) -> str:
-        """The kind of event that it is about unless a definition says another: "http", "websocket" or "call"."""
+        """The kind of event that it is about unless a definition says another, one of EVENT_KINDS."""
 
     @property
     def OPTIONS(self) -> Mapping[str, Option]:
@@ -97,6 +101,19 @@ class DatedIndicator(Indicator, Protocol):
 
     @property
     def DATED(self) -> bool:
+        """True."""
+
+
+class MeasuredIndicator(Indicator, Protocol):
+    """A member whose events are made for each objective by ourselves, a probe's or a gauge's: `OWN_EVENTS` tells that
+    the objective's name is their route, so that no other objective of the kind has them.
+
+    Any member may have `check(options)`, which raises BadValue where options make no promise together, and `SLICED`:
+    the slices ("slice", "slice_target") that it is budgeted in where a definition does not say how.
+    """
+
+    @property
+    def OWN_EVENTS(self) -> bool:
         """True."""
 
 
