@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -27,7 +28,8 @@ class Loop(Protocol):
 class _Beat:
     """One loop's timer. The loop's thread writes, another reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_ns: Callable[[], int]) -> None:
+        self._now_ns = now_ns
         self._every_ns = 0  # 0: let it end
         self._due_ns: int | None = None
         self._lags: deque[int] = deque(maxlen=_MOST_LAGS)
@@ -51,12 +53,12 @@ class _Beat:
         if not every_ns:
             self._runs, self._due_ns = False, None
             return
-        self._due_ns = time.monotonic_ns() + every_ns
+        self._due_ns = self._now_ns() + every_ns
         loop.call_later(every_ns / 1e9, self._beat, loop, turn)
 
     def _beat(self, loop: Loop, turn: int) -> None:
         if self._due_ns is not None and turn == self._turn:
-            self._lags.append(max(0, time.monotonic_ns() - self._due_ns))
+            self._lags.append(max(0, self._now_ns() - self._due_ns))
         self._begin(loop, turn)
 
     def take(self, loop: Loop) -> int | None:
@@ -67,7 +69,7 @@ class _Beat:
             return None
         found = []
         due_ns = self._due_ns
-        if due_ns is not None and (overdue_ns := time.monotonic_ns() - due_ns) > 0:
+        if due_ns is not None and (overdue_ns := self._now_ns() - due_ns) > 0:
             found.append(overdue_ns)
         while self._lags:
             found.append(self._lags.popleft())
@@ -85,7 +87,8 @@ def know(loop: Loop) -> None:
 class LoopLag:
     """The lag of all known loops, for one who asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self._now_ns = now_ns
         self._beats: WeakKeyDictionary[Any, _Beat] = WeakKeyDictionary()
 
     def watch(self, shortest_ns: int | None) -> None:
@@ -95,7 +98,7 @@ class LoopLag:
         """
         every_ns = 0 if shortest_ns is None else min(_LONGEST_NS, max(_SHORTEST_NS, shortest_ns // 2))
         for loop in list(_loops) if every_ns else list(self._beats):
-            self._beats.setdefault(loop, _Beat()).watch(loop, every_ns)
+            self._beats.setdefault(loop, _Beat(self._now_ns)).watch(loop, every_ns)
 
     def worst_ns(self) -> int | None:
         """The largest lag since the last call; None if none was measured."""
