@@ -26,6 +26,7 @@ from otelslo.errors import CapacityError, DefinitionError, OtelsloError, StateEr
 from otelslo.event import Event
 from otelslo.failure import classify_failures
 from otelslo.limit import Limit
+from otelslo.readings import gauge
 from otelslo.slo import SLO
 from otelslo.status import Status
 from otelslo.tracked_stream import track_stream
@@ -47,6 +48,7 @@ __all__ = [
     "budget_allows",
     "classify_failures",
     "current",
+    "gauge",
     "loaded",
     "model",
     "observe",

@@ -11,9 +11,11 @@ untouched; what we get wrong is counted, logged once, and never reaches a reques
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
+from otelslo import looplag
 from otelslo.body_pace import BodyPace
 from otelslo.edge import Edge
 from otelslo.engine import Engine
@@ -184,8 +186,10 @@ class SLOMiddleware(Edge):
         # Within a router, the scope's router and app are the outer ones, with other paths.
         self._inside = scope["type"] in _COUNTED and "router" in scope
         super()._start(scope)
+        _know_loop()
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> Any:
+        _know_loop()
         if self._ready and not self.engine.running:  # closed at the end of an earlier lifespan
             self._start(scope)
 
@@ -249,3 +253,11 @@ class SLOMiddleware(Edge):
 def _routed(scope: Scope) -> bool:
     """Whether a framework has left the route that it chose."""
     return "route" in scope or "path_template" in scope
+
+
+def _know_loop() -> None:
+    """An objective may ask how late this loop runs what is due."""
+    try:
+        looplag.know(asyncio.get_running_loop())
+    except (RuntimeError, TypeError):
+        return  # a loop of another library has no lag that we can tell

@@ -16,6 +16,7 @@ OutcomeKind = Literal["good", "bad", "excluded"]
 OUTCOME_KINDS: tuple[OutcomeKind, ...] = ("good", "bad", "excluded")
 # What edges report; and what is measured beside them: a probe, a sample of a gauge, a prediction that met its label.
 EVENT_KINDS = ("http", "websocket", "call", "probe", "sample", "prediction")
+UNTIMED = ("sample",)  # events without a latency, and so without a histogram
 # What kinds of failure an exception can be, the worst first, and their names in rules: see `otelslo.failure`.
 FAILURES = ("oom", "framework_crash", "timeout", "infrastructure", "client_error", "cancelled")
 
@@ -80,7 +81,8 @@ class Event:
     `route` is the template ("/items/{id}") or the name of a call site, None if none matched; `exception` its class's
     name; `verdict` what the app itself said, such as ("bad", "nonsense"); `header(name)` a request header by its
     name in lower case. `failure` is the kind of failure that the exception is, one of FAILURES, None if it is not told
-    apart; `cascaded`: it follows from an OOM that took the engine down; `cold`: the call met a model not yet loaded.
+    apart, and of a probe or a sample what was found wrong; `cascaded`: it follows from an OOM that took the engine
+    down; `cold`: the call met a model not yet loaded.
     `stream` is the pace of a streamed answer, None if it was none or nobody asks; `labelled` a prediction that has met
     its label, of events of the kind "prediction" alone; `known` what is known of model versions as it ends, None where
     no objective asks for it.

@@ -12,8 +12,9 @@ import io
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from otelslo.endpoint import Endpoint, is_public
 from otelslo.errors import shown
@@ -22,6 +23,7 @@ LONGEST_ANSWER_BYTES = 1 << 16
 _PIECE_BYTES = 1 << 16
 _SECOND_NS = 1_000_000_000
 _Address = tuple[socket.AddressFamily, Any]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ def retry_after_s(text: str) -> float | None:
 
 
 class Connection:
-    """Posts to one endpoint, one request after the other, all before the deadline; opened when needed."""
+    """Requests to one endpoint, one after the other, all before the deadline; opened when needed."""
 
     def __init__(self, endpoint: Endpoint, deadline: Deadline, lookup: Lookup) -> None:
         self._endpoint = endpoint
@@ -138,28 +140,32 @@ class Connection:
             OSError: nobody there, the peer hung up or speaks no HTTP; NotPublic, or Late past the deadline.
         """
         used = self._socket is not None
-        try:
+
+        def again() -> Answer:
             try:
-                return self._post(body, headers)
+                return self._ask("POST", body, headers)
             except ConnectionError:
                 if not used:
                     raise
-            return self._post(body, headers)  # the peer closed between two requests, as it may at any time
-        except ConnectionError:
-            raise
-        except http.client.HTTPException as e:
-            raise ConnectionError(f"the answer is no HTTP ({type(e).__name__}: {shown(str(e))})") from e
-        except TimeoutError as e:
-            if e.errno is not None or isinstance(e, Late):
-                raise
-            raise Late("no answer in time") from e
+            return self._ask("POST", body, headers)  # the peer closed between two requests, as it may at any time
+
+        return _told(again)
+
+    def get(self, headers: dict[str, str]) -> Answer:
+        """As `post`, without a body and without a second try."""
+        return _told(lambda: self._ask("GET", None, headers))
+
+    def reach(self) -> None:
+        """Be connected, and no more. Raises as `post`."""
+        if self._socket is None:
+            self._socket = _told(self._open)
 
     def close(self) -> None:
         found, self._socket = self._socket, None
         if found is not None:
             _hang_up(found)
 
-    def _post(self, body: bytes, headers: dict[str, str]) -> Answer:
+    def _ask(self, method: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         endpoint = self._endpoint
         if self._socket is None:
             self._socket = self._open()
@@ -167,7 +173,7 @@ class Connection:
         through = f"http://{endpoint.headers['host']}" if endpoint.proxy is not None and endpoint.tls is None else ""
         told = dict(endpoint.proxy.headers) if through and endpoint.proxy is not None else {}
         try:
-            line.request("POST", through + endpoint.target, body, {**endpoint.headers, **told, **headers})
+            line.request(method, through + endpoint.target, body, {**endpoint.headers, **told, **headers})
             response = line.getresponse()
             content = response.read(LONGEST_ANSWER_BYTES)
             if response.length and len(content) < LONGEST_ANSWER_BYTES:
@@ -231,6 +237,20 @@ class Connection:
         status = line.getresponse().status
         if status != 200:
             raise ConnectionError(f"the proxy answered {status}")
+
+
+def _told(work: Callable[[], _T]) -> _T:
+    """What it answers; whatever goes wrong in HTTP or is late is an OSError that says so."""
+    try:
+        return work()
+    except ConnectionError:
+        raise
+    except http.client.HTTPException as e:
+        raise ConnectionError(f"the answer is no HTTP ({type(e).__name__}: {shown(str(e))})") from e
+    except TimeoutError as e:
+        if e.errno is not None or isinstance(e, Late):
+            raise
+        raise Late("no answer in time") from e
 
 
 def _public(addresses: list[_Address], host: str) -> list[_Address]:

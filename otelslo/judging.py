@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from otelslo.definition import Definition
 from otelslo.errors import CapacityError, OtelsloError, StateError
-from otelslo.event import Event
+from otelslo.event import UNTIMED, Event
 from otelslo.kernels import layout as at
 from otelslo.models import Facts, Known
 from otelslo.names import OTHER, Names
@@ -81,6 +81,8 @@ class Judge:
         now = ring.clock.ring_ns()
         for kind in kinds:
             self.track_for(kind, None, "GET", "")
+            if kind in UNTIMED:
+                continue
             names.histogram(kind, None, now)
             names.histogram(kind, OTHER, now)
 

@@ -9,6 +9,7 @@ from typing import Any
 from otelslo.definition import MOST_DECLARED
 from otelslo.errors import Place, shown
 from otelslo.indicators import Indicator, load
+from otelslo.slices import OCCURRENCES, TIMESLICES
 from otelslo.validity import parse_reason
 
 OPTION_KEYS = ("threshold", "cancel_after")
@@ -46,6 +47,29 @@ def parse_options(given: Mapping[str, Any], indicator: Indicator, name: str, pla
         else:
             options[key] = option.default
     return options
+
+
+def own_match(match: Mapping[str, Any], indicator: Indicator, name: str, place: Place) -> Mapping[str, Any]:
+    """`match`, or of an indicator whose events are made for this objective: its name is their route, and nothing else
+    may be said of them. Raises DefinitionError."""
+    if not getattr(indicator, "OWN_EVENTS", False):
+        return match
+    for key in match:
+        if key != "where":
+            problem = "its events are made for it alone, so there is nothing to match"
+            raise place.at(str(key)).error(problem, "Leave it out", at_key=True)
+    return {**match, "route": name}
+
+
+def usual_slices(
+    budgeting: str | None, given: Mapping[str, Any], indicator: Indicator
+) -> tuple[str, Mapping[str, Any]]:
+    """How to budget, and the keys of slices: as given, else as is usual for the indicator."""
+    usual = getattr(indicator, "SLICED", None)
+    method = budgeting if budgeting is not None else OCCURRENCES if usual is None else TIMESLICES
+    if usual is None or method != TIMESLICES:
+        return method, given
+    return method, {**usual, **{key: value for key, value in given.items() if value is not None}}
 
 
 def parse_reasons(value: object, place: Place) -> list[str]:

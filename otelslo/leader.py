@@ -26,6 +26,7 @@ from otelslo.limits import LimitStatus
 from otelslo.notes import Marked
 from otelslo.oncall import Turn
 from otelslo.postbook import PostBook
+from otelslo.probing import Probing
 from otelslo.report import Report
 from otelslo.ring import state
 from otelslo.ring.collect import Collector
@@ -56,6 +57,7 @@ class Leader:
         self._channels = engine.channels
         self._book = Book()
         self.asking = Asking(self._observe, engine.fault)
+        self.probing = Probing(engine, self._may_send)
         self._lock: FileLock | None = None
         self._fencing: int | None = None
         self._collector: Collector | None = None
@@ -89,6 +91,7 @@ class Leader:
         self._lock, self._fencing, self._collector, self.duty = None, None, None, None
         self.dispatch.forget()
         self.asking = Asking(self._observe, self._engine.fault)
+        self.probing = Probing(self._engine, self._may_send)
 
     def end(self) -> None:
         """Send what is due if there is time, and step down."""
@@ -162,6 +165,7 @@ class Leader:
 
     def step_down(self) -> None:
         self._fencing, self._collector = None, None
+        self.probing.forget()
         self.dispatch.end(grace_ns=0)
         self._go_off_duty()
         lock, self._lock = self._lock, None
@@ -183,6 +187,7 @@ class Leader:
         self._commit(now, last)
         if self.leading and not last:
             self.asking.tend(engine.limits, now)
+            self.probing.tend(engine.slos, now)
 
     def _observe(self, limit: str, value: object, since: object) -> None:
         """An answer that comes too late is the next leader's to ask for."""
@@ -261,9 +266,10 @@ class Leader:
 
     def lead_alone(self) -> None:
         """A ring in this process's memory is never committed: it ends with the process, and nothing goes back."""
+        engine = self._engine
+        self.probing.tend(engine.slos, engine.clock.ring_ns())
         self.dispatch.begin()
         if self._is_due():
-            engine = self._engine
             collector = self._collector = self._collector or Collector(engine.ring, _NoHistory())
             snapshot = collector.collect(engine.clock.ring_ns(), engine.definitions_json)
             self.dispatch.offer(self._report(snapshot, self._judged(snapshot)))

@@ -18,6 +18,7 @@ from otelslo.kernels import layout as at
 from otelslo.leader import STALE_HEARTBEAT_NS, Leader
 from otelslo.ring import state
 from otelslo.ring.locks import FileLock
+from otelslo.sampling import Sampling
 from otelslo.watch import FileWatch
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Runner:
         self._watch = FileWatch(engine.config_path) if engine.config_path else None
         self.leader = Leader(engine)
         self.store = self.leader.store
+        self.sampling = Sampling(engine, agent)
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
         self._stop = threading.Event()
@@ -84,6 +86,7 @@ class Runner:
                     self._commit_at_the_end()
             except Exception as e:
                 self.leader.problem(f"the last commit failed: {type(e).__name__}: {e}")
+            self.sampling.end()
             self.leader.end()
             self.store.close()
             self._leave_agency()
@@ -94,6 +97,7 @@ class Runner:
             self._turn, self._stop, self._wake = threading.RLock(), threading.Event(), _closed_gate()
             self._thread, self._agent_lock = None, None
             self.leader.forget()
+            self.sampling = Sampling(self._engine, self._is_agent)
             self._pid = os.getpid()
 
     def _commit_at_the_end(self) -> None:
@@ -147,6 +151,7 @@ class Runner:
         self._take_over_configuration()
         self._engine.housekeeping()
         if self._engine.ring.path is None:
+            self._sample(leads=True)
             self.leader.lead_alone()
             return
         yields = self._yields()
@@ -154,12 +159,17 @@ class Runner:
             self.leader.step_down()
         if not self.leading and not yields:
             self.leader.try_to_lead()
+        self._sample(leads=self.leading)
         if self.leading:
             try:
                 self.leader.lead()
             except Exception:
                 self.leader.step_down()  # another worker may lead, or this one from the beginning
                 raise
+
+    def _sample(self, leads: bool) -> None:
+        engine = self._engine
+        self.sampling.turn(engine.slos, engine.clock.ring_ns(), leads)
 
     def _take_over_configuration(self) -> None:
         """A file that has been changed is read again; a bad one is refused, and the old objectives stay."""

@@ -24,7 +24,15 @@ from otelslo.errors import BadValue, DefinitionError, Place, shown
 from otelslo.event import OUTCOME_KINDS, Event, Judgement, Outcome, always
 from otelslo.group import Grouping, parse_grouping
 from otelslo.indicators import AgingIndicator, DailyIndicator, Indicator, LabelIndicator, StreamIndicator, load
-from otelslo.keys import OPTION_KEYS, arguments, checked_name, parse_options, parse_reasons
+from otelslo.keys import (
+    OPTION_KEYS,
+    arguments,
+    checked_name,
+    own_match,
+    parse_options,
+    parse_reasons,
+    usual_slices,
+)
 from otelslo.labelled import Labelled
 from otelslo.maintenance import Maintenance, parse_maintenance
 from otelslo.match import Match, UserCode, import_name, parse_match, resolve, texts
@@ -33,7 +41,7 @@ from otelslo.period import Period, Rolling, parse_calendar
 from otelslo.policy import Policy, parse_policy, refuse_dead_steps
 from otelslo.rules import CRASHED, Rules, parse_rules
 from otelslo.shorthand import parse_objective
-from otelslo.slices import OCCURRENCES, Slices, parse_slices
+from otelslo.slices import Slices, parse_slices
 from otelslo.validity import HEALTH_CHECK, INVALID, Validity, parse_validity
 from otelslo.window import DAY_NS, format_duration, parse_target, parse_window
 
@@ -53,8 +61,9 @@ class SLO:
     - `indicator`: a file's name in otelslo/indicators/ ("availability", "latency", "websocket"), or an installed one.
     - `target`: "99.9%", 0.999, a Fraction. `window`: "30d", a timedelta, rolling; or `calendar`: day, week, month,
       quarter or year, in `timezone`. `objective`: "p95 < 200ms" says target and threshold of a latency in one.
-    - `budgeting`: occurrences, or in slices of time: "timeslices", each good if it meets `slice_target` and
-      `slice_count`, or "ratio_timeslices"; `slice` is their length, `empty_slices` what one without events is.
+    - `budgeting`: occurrences, or in slices of time (the default of saturation): "timeslices", each good if it meets
+      `slice_target` and `slice_count`, or "ratio_timeslices"; `slice` is their length, `empty_slices` what one without
+      events is.
     - `sla`: the looser target that this one protects. `owner`, `because`, `runbook_url`, `labels` go with alerts.
     - `alerts`: changes of the burn-rate alerts, or "off"; `notify`: the channels that are told, by default all.
     - `policy`: the steps that `otelslo gate` goes by: see `otelslo.policy`.
@@ -62,7 +71,8 @@ class SLO:
     - `match`: `route` and `host` (globs), `method`, `kind`, and `where`, a predicate on the event.
     - `group_by`: route, method, version, host or any attribute; `group_values` declares the values that may be seen
       (for host it must), `max_groups` bounds them.
-    - `threshold` ("200ms", of latency), `cancel_after` ("10s", of availability), `options` for other indicators' keys.
+    - `threshold` ("200ms" of latency, "80%" of a gauge), `cancel_after` ("10s", of availability), `options` for other
+      indicators' keys.
     - `good(event)`: True, False, a reason (bad), or None: the indicator decides. `valid(event)`: False excludes.
     - `exclude`, `health_checks`, `rules`: who is excluded, and which lines of the indicator's table are changed.
     - `reasons`: the app's own bad reasons that shall have a cell of their own.
@@ -82,7 +92,7 @@ class SLO:
     group_by: str | Sequence[str] | None = None
     max_groups: int = 50
     group_values: Mapping[str, Sequence[str]] | None = None
-    threshold: str | timedelta | None = None
+    threshold: str | float | timedelta | None = None
     cancel_after: str | timedelta | None = None
     options: Mapping[str, Any] | None = None
     good: UserCode | str | None = None
@@ -91,7 +101,7 @@ class SLO:
     health_checks: Sequence[str] | None = None
     rules: Mapping[str, str] | None = None
     reasons: Sequence[str] = ()
-    budgeting: str = OCCURRENCES
+    budgeting: str | None = None
     slice: str | timedelta | None = None
     slice_target: str | float | Decimal | Fraction | None = None
     slice_count: int | None = None
@@ -144,12 +154,12 @@ class SLO:
             _indicator=indicator,
             _options=parse_options(self._given_options(place), indicator, name, place),
         )
-        check = getattr(indicator, "check", None)
-        if check is not None:
-            place.at("indicator").parse(check, self._options)
+        if hasattr(indicator, "check"):
+            place.at("indicator").parse(indicator.check, self._options)
         self._set(window_ns=self.period.longest_ns)
         self._surround(place)
-        self._set(threshold_ns=self._options.get("threshold"))
+        threshold = self._options.get("threshold")
+        self._set(threshold_ns=threshold if isinstance(threshold, int) else None)  # a gauge's is no latency
         self._resolve(place)
         cells = self._allot_cells(place)
         self._set(reason_cells=cells, _cells=cell_index(cells))
@@ -190,7 +200,7 @@ class SLO:
         """What goes around the promise: slices, the SLA, metadata, alerts."""
         given = {key: getattr(self, key) for key in ("slice", "slice_target", "slice_count", "empty_slices")}
         notify = None if self.notify is None else tuple(texts(self.notify, place.at("notify")))
-        slices = parse_slices(self.budgeting, given, place)
+        slices = parse_slices(*usual_slices(self.budgeting, given, self._indicator), place)
         slice_ns = slices.length_ns if slices is not None else DAY_NS if self.daily is not None else None
         plan = parse_alerts(
             self.alerts,
@@ -225,6 +235,7 @@ class SLO:
         match = {} if self.match is None else self.match
         if not isinstance(match, Mapping):
             raise place.at("match").error(f"{shown(match)} is no mapping", 'Write {route: "/checkout/*"}')
+        match = own_match(match, self._indicator, self.name, place.at("match"))
         codes = {"_where": match.get("where"), "_good": self.good, "_valid": self.valid}
         spots = {"_where": place.at("match", "where"), "_good": place.at("good"), "_valid": place.at("valid")}
         self._set(
@@ -279,7 +290,7 @@ class SLO:
 
     @property
     def kind(self) -> str:
-        """The kind of event that it is about: "http", "websocket" or "call"."""
+        """The kind of event that it is about, one of EVENT_KINDS."""
         return self._match.kind
 
     @property

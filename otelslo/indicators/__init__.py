@@ -61,7 +61,7 @@ class Indicator(Protocol):
 
     @property
     def KIND(self) -> str:
-        """The kind of event that it is about unless a definition says another: "http", "websocket" or "call"."""
+        """The kind of event that it is about unless a definition says another, one of EVENT_KINDS."""
 
     @property
     def OPTIONS(self) -> Mapping[str, Option]:
@@ -156,6 +156,19 @@ class DailyIndicator(LabelIndicator, Protocol):
 
     def day(self, sums: Mapping[str, int], options: Options) -> tuple[Outcome, Fraction | float | None]:
         """What a day of these sums is, and its value, None where it has none."""
+
+
+class MeasuredIndicator(Indicator, Protocol):
+    """A member whose events are made for each objective by ourselves, a probe's or a gauge's: `OWN_EVENTS` tells that
+    the objective's name is their route, so that no other objective of the kind has them.
+
+    Any member may have `check(options)`, which raises BadValue where options make no promise together, and `SLICED`:
+    the slices ("slice", "slice_target") that it is budgeted in where a definition does not say how.
+    """
+
+    @property
+    def OWN_EVENTS(self) -> bool:
+        """True."""
 
 
 _NEEDED = ("KIND", "OPTIONS", "RULES", "keys", "answered", "judge")
