@@ -117,6 +117,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "attributes": VALUES,
     "gauges": DECIDERS | {"attributes", "limits"},
     "postbook": VALUES | {"kernels", "plans", "ring"},
+    "counters": {"errors", "kernels", "ring", "rowkey"},
     "report": VALUES | {"limits", "status"},
     "committed": VALUES | {"ring"},
     "watch": set(),

@@ -202,6 +202,29 @@ def record_many(page: int, batch: int) -> int:
     return refused  # type: ignore[no-any-return]
 
 
+def add(page: int, batch: int) -> int:
+    """Add numbers to cells by one commit, on rows that are no objective's: nothing is a loss and nothing is logged.
+
+    `batch`: how many, then row, cell and number of each, no cell twice. TOO_LARGE: more than a redo record holds.
+    """
+    block = attached_block(page)
+    if block == 0:
+        return at.NOT_ATTACHED
+    pairs = load(batch)
+    if pairs < 0 or pairs > at.REDO_PAIRS:
+        return at.TOO_LARGE
+    slot = ring_now(page) // load(page + at.P_FINE_NS)
+    k = 0
+    while k < pairs:
+        entry = batch + 8 + 24 * k
+        open_row(page, load(entry), slot)
+        cell = load(page + at.P_CELLS) + load(entry) * at.ROW_CELLS_BYTES + 8 * load(entry + 8)
+        k = _pair(block, k, cell, load(entry + 16))
+    store(block + at.B_REDO, k)
+    apply(block, k)
+    return 0
+
+
 @inner
 def _books_inside(base: int, plan: int) -> bool:
     """Whether the plan of a track names only rows, cells and a histogram that there are."""
