@@ -6,7 +6,6 @@ only calls tell (a model, an error) is counted in the overflow until its rows ar
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -97,7 +96,7 @@ class Measures:
         """Count an event that has just ended. Never raises."""
         try:
             names = declared.attributes(event.attributes)
-            numbers: Counter[Cell] = Counter()
+            numbers: dict[Cell, int] = {}
             for one in measured(declared.side, event, usage):
                 _add_up(numbers, one, self._cells_of((declared.side, Combination(*names, one.error)), one))
             if numbers:
@@ -167,8 +166,9 @@ class Measure:
         self._measures.count(self._declared, event, usage)
 
 
-def _add_up(numbers: Counter[Cell], one: Measured, cells: tuple[Cell, ...]) -> None:
+def _add_up(numbers: dict[Cell, int], one: Measured, cells: tuple[Cell, ...]) -> None:
     if cells:
         for value in one.values:
-            numbers[cells[one.instrument.bucket_of(value)]] += 1
-        numbers[cells[-1]] += sum(one.values)
+            cell = cells[one.instrument.bucket_of(value)]
+            numbers[cell] = numbers.get(cell, 0) + 1
+        numbers[cells[-1]] = numbers.get(cells[-1], 0) + sum(one.values)

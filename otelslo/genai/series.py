@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from otelslo.genai.declared import MODEL, OPERATION, PROVIDER
 from otelslo.genai.instruments import BY_NAME, SUM, Instrument
@@ -19,8 +20,7 @@ ERROR, TOKEN = "error.type", "gen_ai.token.type"
 OVERFLOWED = "otel.metric.overflow"  # of OpenTelemetry's SDKs, a yes/no value
 
 
-@dataclass(frozen=True, slots=True)
-class Combination:
+class Combination(NamedTuple):
     """What calls have in common that count together; `operation` None: those of the overflow."""
 
     operation: str | None = None
