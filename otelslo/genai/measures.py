@@ -74,6 +74,7 @@ class Measures:
         for one in declared:
             self._make((one.side, _OVERFLOW))
             self._make((one.side, Combination(*one.attributes({}))))
+        self.make()
 
     # ── while calls run ────────────────────────────────────────────────────────────────────────────────────────────
     def of(self, kind: str, route: str | None, method: str) -> Measure | None:
@@ -118,21 +119,29 @@ class Measures:
 
     # ── off the request path ───────────────────────────────────────────────────────────────────────────────────────
     def make(self) -> None:
-        """Make the rows of combinations that calls have named; past the most of a host they stay in the overflow."""
+        """Adopt the rows that other workers have made, and make those of combinations that calls have named; past the
+        most of a host they stay in the overflow."""
+        if not self._declared:
+            return
+        self._adopt()
         for key in list(self._wanted):
             with self._ring.making:  # between looking and making nobody else makes one: the limit is the host's
-                self._look()
-                if key[1] in self._seen or len(self._seen) < MOST_COMBINATIONS:
+                self._adopt()
+                if key not in self._cells and (key[1] in self._seen or len(self._seen) < MOST_COMBINATIONS):
                     self._make(key)
-                else:
+                elif key not in self._cells:
                     self._cells[key] = self._cells.get((key[0], _OVERFLOW), {})
             self._wanted.pop(key, None)
 
-    def _look(self) -> None:
+    def _adopt(self) -> None:
         reader = self._ring.reader
         rows = reader.rows
-        found = map(combination_in, map(reader.row_name, range(self._rows_seen, rows)))
-        self._seen.update(combination for combination in found if combination is not None)
+        for row in range(self._rows_seen, rows):
+            key = combination_in(reader.row_name(row))
+            if key is not None:
+                self._seen.add(key[1])
+                if key not in self._cells and (key[0], _OVERFLOW) in self._cells:
+                    self._make(key)
         self._rows_seen = rows
 
     def _make(self, key: _Key) -> None:

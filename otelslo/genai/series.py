@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from otelslo.genai.declared import MODEL, OPERATION, PROVIDER
-from otelslo.genai.instruments import BY_NAME, SUM, Instrument
+from otelslo.genai.instruments import BY_NAME, CLIENT, SERVER, SUM, Instrument
 from otelslo.rowkey import GEN_AI, RowKey
 
 MEANING = "1"  # of the bounds: others would be another
@@ -41,12 +41,13 @@ def group_of(instrument: Instrument, attributes: Mapping[str, str]) -> str:
     return json.dumps([instrument.name, dict(sorted(attributes.items()))], separators=(",", ":"))
 
 
-def combination_in(key: RowKey) -> Combination | None:
-    """The combination that a row counts for; None if it is none of these rows, or the overflow's."""
+def combination_in(key: RowKey) -> tuple[str, Combination] | None:
+    """The side and the combination that a row counts for; None if it is none of these rows, or the overflow's."""
     named = _named(key)
     if named is None or OVERFLOWED in named[1]:
         return None
-    return Combination(*(named[1].get(name) for name in (OPERATION, PROVIDER, MODEL, ERROR)))
+    side = SERVER if named[0].name.startswith(f"gen_ai.{SERVER}.") else CLIENT
+    return side, Combination(*(named[1].get(name) for name in (OPERATION, PROVIDER, MODEL, ERROR)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,6 +189,19 @@ def test_two_workers_add_up_and_a_new_one_goes_on(make_engine) -> None:
     assert told(engine)["gen_ai.server.time_per_output_token", NAMES | MODEL] == (6, 0.06)
 
 
+def test_what_one_worker_has_met_the_others_know(make_engine) -> None:
+    engine = make_engine(SLO("done", match={"kind": "call"}), gen_ai=[SERVER])
+    other = make_engine(
+        SLO("done", match={"kind": "call"}), gen_ai=[SERVER], state_dir=engine.state_dir, clock=engine.clock
+    )
+    say(engine, (5, "t"), **{"gen_ai.request.model": "new"})
+    engine.housekeeping()
+    other.housekeeping()
+    say(other, (5, "t"), **{"gen_ai.request.model": "new"})
+    series = NAMES | {("gen_ai.request.model", "new")}
+    assert told(other)["gen_ai.server.request.duration", series] == (1, 0.005)
+
+
 def test_nothing_is_counted_or_made_where_it_is_off(make_engine) -> None:
     engine = make_engine(SLO("done", match={"kind": "call"}))
     say(engine, (10, "a", 10, "b"))
