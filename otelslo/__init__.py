@@ -25,6 +25,7 @@ from otelslo.engine import Engine
 from otelslo.errors import CapacityError, DefinitionError, OtelsloError, StateError
 from otelslo.event import Event
 from otelslo.failure import classify_failures
+from otelslo.genai.declared import GenAI
 from otelslo.limit import Limit
 from otelslo.readings import gauge
 from otelslo.slo import SLO
@@ -39,6 +40,7 @@ __all__ = [
     "DefinitionError",
     "Engine",
     "Event",
+    "GenAI",
     "Limit",
     "ManualClock",
     "OtelsloError",

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextvars import Token
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from otelslo.chunks import usage_of
 from otelslo.clock import duration_ns
 from otelslo.coldstart import ColdEnd
 from otelslo.errors import DefinitionError, nearest, shown
@@ -24,6 +25,7 @@ from otelslo.words import Words, here, leave
 
 if TYPE_CHECKING:
     from otelslo.engine import Engine
+    from otelslo.genai.measures import Measure
 
 Header = Callable[[str], str | None]
 # begin, end, page and the track's number: one tuple, so that a call ends in the ring in which it was begun.
@@ -50,13 +52,24 @@ class Call(Words):
         return self
 
     def stream(self, is_token: Callable[[Any], bool]) -> Callable[[Any], None] | None:
-        """Take it for a stream: what is to be told each item; None if no objective asks for its pace. Never raises."""
+        """Take it for a stream: what is to be told each item; None if nobody asks for its pace. Never raises."""
         track = self.track
         if track is None or not self.token or not track.paced:
             return None
         if self.pace is None:
             self.spoken, self.pace = True, Pace(self.clock_ns)
-        return self.pace.per_item(is_token)
+        told = self.pace.per_item(is_token)
+        return told if track.measure is None else self._with_usage(told)
+
+    def _with_usage(self, told: Callable[[Any], None]) -> Callable[[Any], None]:
+        """`told`, and whoever is told hears what a model's last chunk says of its tokens."""
+
+        def handed_over(item: Any) -> None:
+            told(item)
+            if (found := usage_of(item)) is not None:
+                self.usage(input_tokens=found[0], output_tokens=found[1])
+
+        return handed_over
 
     def close(
         self,
@@ -109,14 +122,27 @@ class Track:
     """A call site, made by `Engine.track` or `Engine.call_site`."""
 
     __slots__ = (
-        *("attributes", "engine", "judged_each", "kind", "method", "nothing", "paced", "place", "plans", "route"),
+        *(
+            "attributes",
+            "engine",
+            "judged_each",
+            "kind",
+            "measure",
+            "method",
+            "nothing",
+            "paced",
+            "place",
+            "plans",
+            "route",
+        ),
         *("_cascade", "_excuses_cold", "_is_cold", "_loads", "_warm_place"),
     )
 
     place: Place
     judged_each: bool  # every event is looked at: no plan is remembered
     nothing: int  # the plan of no objective and no histogram
-    paced: bool  # an objective asks for the pace of its streams
+    paced: bool  # an objective or a metric asks for the pace of its streams
+    measure: Measure | None  # counts its calls in the gen_ai metrics
 
     def __init__(
         self, engine: Engine, kind: str, route: str | None, method: str, attributes: Mapping[str, str]
@@ -141,7 +167,8 @@ class Track:
         """Belong to the engine's ring and objectives as they are now."""
         engine = self.engine
         index = engine.track_for(self.kind, self.route, self.method, "")
-        self.judged_each = engine.dynamic
+        self.measure = engine.judge.measures.of(self.kind, self.route, self.method)
+        self.look_each()
         self.paced = engine.judge.paces(self.kind, self.route, self.method)
         self.nothing = engine.plan_for(Event(""))
         self.plans.clear()
@@ -152,6 +179,10 @@ class Track:
         self._excuses_cold = any(slo.option("cold_start") == "exclude" for slo in mine)
         self._warm_place = (engine.kernels.begin, engine.kernels.end, engine.page, index)
         self._settle()
+
+    def look_each(self) -> None:
+        """Whether every event is looked at, as things are now."""
+        self.judged_each = self.engine.dynamic or self.measure is not None
 
     def _settle(self) -> None:
         begin, end, page, index = self._warm_place
@@ -266,7 +297,10 @@ class Track:
         plain = not words.spoken and not self.judged_each
         found = self.plans.get(how) if plain else None
         if found is None:
-            found = self.engine.plan_for(self._ended(words, token, how, header))
+            event = self._ended(words, token, how, header)
+            if self.measure is not None:
+                self.measure.count(event, words.used)
+            found = self.engine.plan_for(event)
             if plain and len(self.plans) < _MOST_PLANS:
                 self.plans[how] = found
         return found
@@ -370,7 +404,7 @@ class CallSites:
         turned = self._engine.judge.turn()
         if turned:
             for track in list(self._tracks.values()):
-                track.judged_each = self._engine.dynamic
+                track.look_each()
             self._engine.forget_plans()
         return turned
 

@@ -9,6 +9,7 @@ from typing import Any
 
 # Whatever of a delta is output of the model, in the words of OpenAI's API and of the servers that speak it.
 _OUTPUT = ("content", "reasoning_content", "reasoning", "tool_calls", "function_call", "refusal", "audio")
+_TEXTS = frozenset({str, bytes})
 _PLAIN = frozenset({int, float, bool, list, tuple, type(None), bytearray, memoryview})
 # Within the text of a model, quotes are escaped, so that these stand only where the chunk itself says so.
 _EMPTY = (b'"content":""', b'"content": ""', b'"delta":{}', b'"delta": {}', b'"choices":[]', b'"choices": []')
@@ -55,6 +56,17 @@ def _chunk_is_token(chunk: Any) -> bool:
         if delta is not None and (_part(delta, "content") or any(_part(delta, name) for name in _OUTPUT)):
             return True
     return False
+
+
+def usage_of(item: Any) -> tuple[Any, Any] | None:
+    """Input and output tokens that an item tells, as OpenAI's last chunk may; None: nothing. Never raises."""
+    if type(item) in _TEXTS:
+        return None
+    try:
+        usage = _part(item, "usage")
+        return None if usage is None else (_part(usage, "prompt_tokens"), _part(usage, "completion_tokens"))
+    except Exception:
+        return None  # an item may be any code
 
 
 def _part(of: Any, name: str) -> Any:

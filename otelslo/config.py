@@ -19,6 +19,7 @@ from otelslo import exporters, openslo
 from otelslo.channels import parse_channels
 from otelslo.document import Document, compose_all
 from otelslo.errors import DefinitionError, Key, Place, nearest, shown
+from otelslo.genai.declared import GenAI, parse_gen_ai
 from otelslo.limit import Limit
 from otelslo.maintenance import parse_maintenance
 from otelslo.match import import_object
@@ -31,7 +32,7 @@ log = logging.getLogger("otelslo")
 ENV_CONFIG = "OTELSLO_CONFIG"
 DEFAULT_FILE = "slo.yaml"
 LARGEST_FILE_BYTES = 1_000_000
-_TOP_KEYS = ("slos", "limits", "state_dir", "retention", "exporters", "channels", "policy", "maintenance")
+_TOP_KEYS = ("slos", "limits", "state_dir", "retention", "exporters", "channels", "policy", "maintenance", "gen_ai")
 _IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _LIMIT_EXAMPLE = "Write\nlimits:\n  - name: model-age\n    limit: 90d"
 _EXAMPLE = 'Write\nslos:\n  - name: availability\n    target: "99.9%"'
@@ -53,6 +54,7 @@ class Config:
     channels: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
     notices: tuple[openslo.Finding, ...] = ()
     limits: tuple[Limit, ...] = ()
+    gen_ai: tuple[GenAI, ...] = ()
     locate: Callable[[str, tuple[Key, ...]], str] | None = field(default=None, repr=False, compare=False)
     channels_at: Callable[[DefinitionError], str] | None = field(default=None, repr=False, compare=False)
 
@@ -176,6 +178,7 @@ def _from_yaml(documents: list[Document]) -> Config:
         chosen,
         channels,
         limits=limits,
+        gen_ai=_gen_ai(document, top.get("gen_ai")),
         locate=_locator(document, slos),
         channels_at=lambda error: document.place(error.path, error.at_key),
     )
@@ -192,6 +195,16 @@ def _limits(document: Document, items: object, slos: Sequence[SLO]) -> tuple[Lim
             limits.append(Limit.from_mapping(item))
     refuse_limit_twins(slos, limits, lambda index, *texts: document.error(("limits", index, "name"), *texts))
     return tuple(limits)
+
+
+def _gen_ai(document: Document, items: object) -> tuple[GenAI, ...]:
+    found = []
+    with document.located():
+        listed = parse_gen_ai(items, Place("file").at("gen_ai"))
+    for index, item in enumerate(listed):
+        with document.located("gen_ai", index):
+            found.append(GenAI.from_mapping(item))
+    return tuple(found)
 
 
 def _locator(document: Document, slos: Sequence[SLO]) -> Callable[[str, tuple[Key, ...]], str]:
@@ -318,23 +331,26 @@ def refuse_limit_twins(
         seen[folded] = f"the limit {limit.name!r}"
 
 
-def _from_python(found: object, source: str, beside: object = ()) -> Config:
-    """Of a list of SLOs, in which there may be limits, and the list of limits beside it."""
+def _from_python(found: object, source: str, beside: object = (), gen_ai: object = ()) -> Config:
+    """Of a list of SLOs, in which there may be limits, and the lists of limits and of GenAI beside it."""
     items = list(found) if isinstance(found, list | tuple) else [None]
     if not isinstance(beside, list | tuple) or not all(isinstance(limit, Limit) for limit in beside):
         remedy = 'Write limits = [Limit("model-age", limit="90d")]'
         raise DefinitionError(source, "its limits are no list of Limit objects", remedy)
+    if not isinstance(gen_ai, list | tuple) or not all(isinstance(one, GenAI) for one in gen_ai):
+        remedy = 'Write gen_ai = [GenAI("chat", "openai", match={"route": "chat"})]'
+        raise DefinitionError(source, "its gen_ai is no list of GenAI objects", remedy)
     if not (items or beside) or not all(isinstance(item, SLO | Limit) for item in items):
         raise DefinitionError(source, "it is no list of SLO objects", 'Write slos = [SLO("availability")]')
     slos = tuple(item for item in items if isinstance(item, SLO))
     limits = (*(item for item in items if isinstance(item, Limit)), *beside)
     refuse_twins(slos, lambda index, *texts: DefinitionError(f"{source}[{index}]", *texts))
     refuse_limit_twins(slos, limits, lambda index, *texts: DefinitionError(f"{source}: limit {index + 1}", *texts))
-    return Config(slos, source, limits=limits)
+    return Config(slos, source, limits=limits, gen_ai=tuple(gen_ai))
 
 
-def _run_file(source: str) -> tuple[object, str, object]:
-    """What the file calls `slos`, the file, and what it calls `limits`.
+def _run_file(source: str) -> tuple[object, str, object, object]:
+    """What the file calls `slos`, the file, and what it calls `limits` and `gen_ai`.
 
     Its DefinitionErrors name the SLO; anything else it raises names the line.
     """
@@ -354,7 +370,7 @@ def _run_file(source: str) -> tuple[object, str, object]:
         raise DefinitionError(f"{source}:{line}", problem, "Run it with python to see the whole of it") from failure
     if not hasattr(module, "slos") and not hasattr(module, "limits"):
         raise DefinitionError(source, "it has no slos", 'Write slos = [SLO("availability")]')
-    return getattr(module, "slos", []), source, getattr(module, "limits", ())
+    return getattr(module, "slos", []), source, getattr(module, "limits", ()), getattr(module, "gen_ai", ())
 
 
 def _line_in(failure: BaseException, source: str) -> int:

@@ -104,7 +104,7 @@ class Edge(ABC):
     _decode: Any = None
 
     def _see_paces(self) -> None:
-        """Whether an objective asks for the pace of streamed responses, and of those that are no event stream too."""
+        """Whether the pace of streamed responses is asked for, and of those that are no event stream too."""
         self._paces, self._paces_all = self.engine.judge.paces_any("http")
 
     # ── begin ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -189,9 +189,11 @@ class Edge(ABC):
             stream=None if exchange.pace is None else exchange.pace.facts(token, self.now_ns()),
             failure=failure_of(error, engine.fault).kind if error is not None and ending is Ending.EXCEPTION else None,
         )
+        if site.measure is not None:
+            site.measure.count(event, exchange.used)
         plan = engine.plan_for(event)
         plain = ending is Ending.COMPLETE and not exchange.spoken and not engine.dynamic and not engine.needs_host
-        if plain and len(site.plans) < _MOST_STATUSES:
+        if plain and site.measure is None and len(site.plans) < _MOST_STATUSES:
             site.plans[status] = plan
         return plan
 

@@ -27,6 +27,7 @@ from otelslo.errors import OtelsloError
 from otelslo.evaluate import Book, Traffic, statuses, traffic
 from otelslo.event import Event
 from otelslo.faults import Faults
+from otelslo.genai.declared import GenAI
 from otelslo.judging import Judge, refuse_unreachable
 from otelslo.kernels import layout as at
 from otelslo.latencies import whole_ns
@@ -68,6 +69,7 @@ class Engine:
         version: the value of `version` in groups and the loss log, where the app sets none; default OTELSLO_VERSION.
         agent: whether this process leads for all workers, as `otelslo agent` does.
         limits: what must never be exceeded; by default what goes with the objectives in the configuration.
+        gen_ai: calls that count in the `gen_ai.*` metrics; by default likewise.
 
     Raises:
         DefinitionError: the configuration is wrong.
@@ -84,8 +86,10 @@ class Engine:
         version: str | None = None,
         agent: bool = False,
         limits: Iterable[Limit] | None = None,
+        gen_ai: Iterable[GenAI] | None = None,
     ) -> None:
         loaded = configuration.given_or_loaded(slos, limits)
+        self._gen_ai = loaded.gen_ai if gen_ai is None else tuple(gen_ai)
         self.config_path = loaded.watchable
         self.exporters = exporters.chosen(loaded.exporters, os.environ)
         self.channels = loaded.channels
@@ -222,7 +226,7 @@ class Engine:
         self._write_definitions()
 
     def _judge_of(self, slos: tuple[SLO, ...]) -> Judge:
-        judge = Judge(slos, self.ring, self.names, self._plans, self.runner.want, self.fault)
+        judge = Judge(slos, self.ring, self.names, self._plans, self.runner.want, self.fault, self._gen_ai)
         self.registry.teach(judge)
         judge.turn()
         self.names.make(self.clock.ring_ns())
@@ -256,7 +260,8 @@ class Engine:
         loaded = configuration.given_or_loaded(slos, limits)
         new, limited = loaded.slos, loaded.limits
         with self._starting:
-            self.channels = loaded.channels if slos is None else self.channels
+            if slos is None:
+                self.channels, self._gen_ai = loaded.channels, loaded.gen_ai
             told = configuration.difference((*self.slos, *self.limits), (*new, *limited))
             if self._started:
                 refuse_unreachable(new, self.ring.geometry)

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from otelslo.event import Ending
 from otelslo.stream import Pace
 from otelslo.words import Words
+
+if TYPE_CHECKING:
+    from otelslo.genai.measures import Measure
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -32,14 +35,23 @@ _NO_RESPONSE = "No response returned."  # what Starlette's BaseHTTPMiddleware ma
 class Site:
     """Where requests of one kind, method and template end up: their track, and their plans by status."""
 
-    __slots__ = ("kind", "method", "plans", "template", "track")
+    __slots__ = ("kind", "measure", "method", "plans", "template", "track")
 
-    def __init__(self, kind: str, method: str, template: str | None, track: int, plans: dict[Any, int]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        method: str,
+        template: str | None,
+        track: int,
+        plans: dict[Any, int],
+        measure: Measure | None = None,
+    ) -> None:
         self.kind = kind
         self.method = method
         self.template = template
         self.track = track
         self.plans = plans
+        self.measure = measure  # counts its requests in the gen_ai metrics
 
 
 class Exchange(Words):

@@ -91,13 +91,13 @@ class Page:
             self._lines.append(line)
 
     def histogram(
-        self, labels: str, buckets: Iterable[tuple[str, int]], count: int, sum_ns: int, created_ns: int
+        self, labels: str, buckets: Iterable[tuple[str, int]], count: int, total: str, created_ns: int
     ) -> None:
-        """One histogram of durations: cumulative counts by `le`, without the last one, "+Inf"."""
+        """One histogram: cumulative counts by `le`, without the last one, "+Inf"; `total` in the family's unit."""
         name = self._name
         self._lines += (f'{name}_bucket{{{labels},le="{bound}"}} {number}' for bound, number in buckets)
         self._lines.append(f'{name}_bucket{{{labels},le="+Inf"}} {count}')
-        self._lines += (f"{name}_count{_braced(labels)} {count}", f"{name}_sum{_braced(labels)} {seconds(sum_ns)}")
+        self._lines += (f"{name}_count{_braced(labels)} {count}", f"{name}_sum{_braced(labels)} {total}")
         if self.openmetrics:
             self._lines.append(f"{name}_created{_braced(labels)} {seconds(created_ns)}")
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from otelslo.definition import Definition
 from otelslo.errors import CapacityError, OtelsloError, StateError
 from otelslo.event import UNTIMED, Event
+from otelslo.genai.declared import GenAI
+from otelslo.genai.measures import Measures
 from otelslo.kernels import layout as at
 from otelslo.models import Facts, Known
 from otelslo.names import OTHER, Names
@@ -39,6 +41,7 @@ class Judge:
     Args:
         wanted: told that rows or names are to be made; must be quick.
         fault: counts a fault of ours (reason, detail); never raises.
+        gen_ai: the calls that count in the `gen_ai.*` metrics.
 
     `facts` are those of model versions, None if they could not be read yet: see `learn`.
 
@@ -56,12 +59,14 @@ class Judge:
         plans: Plans,
         wanted: Callable[[], None],
         fault: Callable[[str, str], None],
+        gen_ai: Sequence[GenAI] = (),
     ) -> None:
         slos = [slo for slo in slos if not slo.dated]  # the others are counted in the history
         self.objectives = [Objective(slo, ring, wanted) for slo in slos]
         self._grouped = [objective for objective in self.objectives if objective.slo.group_keys]
         self.definitions: list[Definition] = [slo.as_definition for slo in slos]
         self._asks_user = any(slo.dynamic for slo in slos)
+        self.measures = Measures(gen_ai, ring, wanted, fault)
         self._streams = [slo for slo in slos if slo.streamed]
         self._aging = [slo for slo in slos if slo.ages]
         self._planned = list(dict.fromkeys(slo.planned for slo in slos if slo.planned))
@@ -136,13 +141,15 @@ class Judge:
         return plan_words(entries, histogram, labels)
 
     def paces(self, kind: str, route: str | None, method: str) -> bool:
-        """Whether an objective asks for the pace of streams like this, whatever their host."""
-        return any(slo.matches(kind, route, method, "") for slo in self._streams)
+        """Whether an objective or a metric asks for the pace of streams like this, whatever their host."""
+        asked = any(slo.matches(kind, route, method, "") for slo in self._streams)
+        return asked or self.measures.of(kind, route, method) is not None
 
     def paces_any(self, kind: str) -> tuple[bool, bool]:
-        """Whether an objective asks for the pace of some streams of that kind, and of responses of all types."""
+        """Whether an objective or a metric asks for the pace of some streams of that kind, and an objective for that of
+        responses of all types."""
         mine = [slo for slo in self._streams if slo.kind == kind]
-        return bool(mine), any(slo.option("responses") == "streamed" for slo in mine)
+        return bool(mine) or self.measures.any_of(kind), any(slo.option("responses") == "streamed" for slo in mine)
 
     # ── tracks ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def track_for(self, kind: str, route: str | None, method: str, host: str) -> int:
@@ -216,13 +223,15 @@ class Judge:
         return before != self._change
 
     def keep_groups(self, most: int) -> bool:
-        """Adopt the groups that other workers made, and give up to `most` new ones a row; whether any came."""
+        """Adopt the groups that other workers made, and give up to `most` new ones a row; whether any came. And make
+        the rows of metrics."""
         changed = False
         for objective in self._grouped:
             adopted = objective.adopt()
             made = objective.make_groups(most)
             most -= made
             changed = changed or adopted or made > 0
+        self.measures.make()
         return changed
 
 

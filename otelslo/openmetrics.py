@@ -15,7 +15,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from http import HTTPStatus
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
@@ -28,6 +28,8 @@ from otelslo.engine import Engine
 from otelslo.errors import StateError
 from otelslo.exposition import OPENMETRICS, PROMETHEUS, Page, label_text, seconds, wants_openmetrics
 from otelslo.gauges import LIMIT_GAUGES, gauges
+from otelslo.genai.instruments import SECONDS
+from otelslo.genai.series import series_of
 from otelslo.kernels.bounds import SUM, SUM_SHIFT, UPPER_NS, USED_WORDS, ZERO
 from otelslo.rowkey import NOTICES, SELF, RowKey
 from otelslo.status import Status
@@ -84,6 +86,7 @@ class _Rendering:
         _gauges(page, totals)
         _limits(page, totals)
         _durations(page, totals)
+        _gen_ai(page, totals)
         _ourselves(page, totals)
         return page.encoded()
 
@@ -180,7 +183,7 @@ def _durations(page: Page, totals: Totals) -> None:
         bounds = by_kind.setdefault(attributes[KIND], _bounds(attributes[KIND], totals.definitions))
         upto = list(accumulate(words[ZERO:USED_WORDS]))
         buckets = [(bound, upto[word] if word >= 0 else 0) for bound, word in bounds]
-        page.histogram(label_text(attributes), buckets, upto[-1], words[SUM] << SUM_SHIFT, born_ns)
+        page.histogram(label_text(attributes), buckets, upto[-1], seconds(words[SUM] << SUM_SHIFT), born_ns)
 
 
 def _bounds(kind: str, definitions: Iterable[Definition]) -> list[tuple[str, int]]:
@@ -189,6 +192,21 @@ def _bounds(kind: str, definitions: Iterable[Definition]) -> list[tuple[str, int
         d.threshold_ns for d in definitions if d.threshold_ns is not None and (d.match or {}).get("kind") == kind
     )
     return [(seconds(ns), bisect_right(UPPER_NS, ns) - 1) for ns in sorted({*BOUNDS_NS, *thresholds})]
+
+
+def _gen_ai(page: Page, totals: Totals) -> None:
+    """Named as OpenTelemetry's names are in Prometheus; here buckets are exact."""
+    for name, group in groupby(series_of(_rows(totals)), lambda one: one.instrument.name):
+        for number, one in enumerate(group):
+            instrument = one.instrument
+            timed = instrument.unit == SECONDS
+            if number == 0:
+                unit = "seconds" if timed else ""
+                page.family("_".join([*name.split("."), *unit.split()]), "histogram", instrument.description, unit)
+            upto = list(accumulate(one.buckets))
+            buckets = zip(map(repr, instrument.explicit_bounds), upto, strict=False)
+            total = seconds(one.total) if timed else str(one.total)
+            page.histogram(label_text(one.attributes), buckets, upto[-1], total, one.born_ns)
 
 
 def _ourselves(page: Page, totals: Totals) -> None:

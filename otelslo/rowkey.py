@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 
 SELF = "(otelslo)"  # the row that counts our own faults
+GEN_AI = "(gen_ai)"  # rows of the histograms of `otelslo.genai`; the group is a metric with its attributes
 NOTICES = "(notices)"  # rows that count what became of notices; the group is the channel
 
 

@@ -177,7 +177,9 @@ class Sites:
         site = self._sites.get((method, template, track))
         if site is None:
             own = self._engine.track_for(kind, template, method, host) if track == _ANY_HOST else track
-            site = self._sites[(method, template, track)] = Site(kind, method, template, own, self._engine.memo({}))
+            measure = self._engine.judge.measures.of(kind, template, method)
+            site = Site(kind, method, template, own, self._engine.memo({}), measure)
+            self._sites[(method, template, track)] = site
         return site
 
     def late(self, site: Site, chosen: str | None, path: str, root: str, host: str, request: Any) -> Site:

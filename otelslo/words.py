@@ -13,6 +13,8 @@ from otelslo.stream import Pace
 # `duration_ns`, for each token; it need not look each time what system this is.
 _CLOCK_NS = duration_ns if sys.platform == "darwin" else time.monotonic_ns
 
+_MOST_TOKENS = 1 << 40
+
 
 class Words:
     """What is said of one event: `otelslo.current().bad("nonsense")`. It counts if it is said before the event ends."""
@@ -23,6 +25,7 @@ class Words:
     is_shed = False
     attributes: dict[str, str] | None = None
     pace: Pace | None = None
+    used: tuple[int | None, int | None] | None = None
     clock_ns: Callable[[], int] = staticmethod(_CLOCK_NS)  # that the begin was read from
 
     def good(self) -> None:
@@ -54,6 +57,18 @@ class Words:
         if self.pace is None:
             self.spoken, self.pace = True, Pace(self.clock_ns)
         self.pace.say(count if isinstance(count, int) else 1)
+
+    def usage(self, *, input_tokens: int | None = None, output_tokens: int | None = None) -> None:
+        """Tokens that a model was given and has answered with, for the `gen_ai.*` metrics; None is not known.
+
+        The last word on each counts. What is no number of tokens is taken as not known.
+        """
+        before = self.used or (None, None)
+        self.spoken, self.used = True, (_tokens(input_tokens, before[0]), _tokens(output_tokens, before[1]))
+
+
+def _tokens(count: object, before: int | None) -> int | None:
+    return count if isinstance(count, int) and 0 <= count <= _MOST_TOKENS else before
 
 
 here: ContextVar[Words] = ContextVar("otelslo.current")

@@ -191,7 +191,10 @@ class VictoriaMetrics(Component):
 # ── the receiver at the end of the way ─────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One point as it arrived; of a histogram `value` is its count. `start_ns` and `time_ns` are Unix time."""
+    """One point as it arrived; of a histogram `value` is its count. `start_ns` and `time_ns` are Unix time.
+
+    `bounds`, `buckets` and `sum` are those of a histogram of explicit bounds.
+    """
 
     instance: str
     name: str
@@ -200,6 +203,10 @@ class Point:
     start_ns: int
     time_ns: int
     value: int | float
+    unit: str = ""
+    bounds: tuple[float, ...] = ()
+    buckets: tuple[int, ...] = ()
+    sum: float = 0
 
     @property
     def key(self) -> tuple[str, str, Attributes]:
@@ -283,7 +290,11 @@ def _points_of_metric(instance: str, metric: Metric) -> Iterator[Point]:
     for point in data.data_points:
         value = point.count if "histogram" in kind else getattr(point, point.WhichOneof("value"))
         attributes = frozenset(_attributes(point.attributes))
-        yield Point(instance, metric.name, attributes, kind, point.start_time_unix_nano, point.time_unix_nano, value)
+        more = (point.explicit_bounds, point.bucket_counts, point.sum) if kind == "histogram" else ((), (), 0)
+        yield Point(
+            *(instance, metric.name, attributes, kind, point.start_time_unix_nano, point.time_unix_nano, value),
+            *(metric.unit, tuple(more[0]), tuple(more[1]), more[2]),
+        )
 
 
 def _attributes(pairs: Sequence[KeyValue]) -> list[tuple[str, str]]:

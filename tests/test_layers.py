@@ -40,7 +40,7 @@ ENGINE = (
     | DECIDERS
     | RING
     | {"latencies", "evaluate", "tally", "names", "objective", "plans", "config"}
-    | {"calls", "faults", "judging", "limit", "limits", "marks", "observing", "policy", "registry", "serving"}
+    | {"calls", "faults", "genai", "judging", "limit", "limits", "marks", "observing", "policy", "registry", "serving"}
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
@@ -107,11 +107,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "observing": VALUES | {"exporters", "limit", "limits", "ring"},
     "registry": VALUES | {"exporters", "limits", "ring"},
     "asking": {"limit"},
-    "config": DEFINITIONS | {"limit"} | {"channels", "policy", "document", "exporters", "openslo"},
+    "config": DEFINITIONS | {"genai", "limit"} | {"channels", "policy", "document", "exporters", "openslo"},
     "document": {"errors"},
     "lint": DEFINITIONS | {"alerting", "binomial", "policy", "routes"},
     "openslo": DEFINITIONS | {"document", "openslo"},
-    "judging": DEFINITIONS | RING | {"names", "objective", "plans"},
+    "judging": DEFINITIONS | RING | {"genai", "names", "objective", "plans"},
     "notice": {"errors"},
     "endpoint": {"errors"},
     "http_call": {"endpoint", "errors"},
@@ -137,10 +137,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "exporters": VALUES
     | {"dated", "limit", "limits", "notes", "revisions"}
-    | {"attributes", "endpoint", "exporters", "gauges", "http_call", "kernels", "report", "status"},
+    | {"attributes", "endpoint", "exporters", "gauges", "genai", "http_call", "kernels", "report", "status"},
     "attributes": VALUES,
     "gauges": DECIDERS | {"attributes", "limits"},
     "postbook": VALUES | {"kernels", "plans", "ring"},
+    "counters": {"errors", "kernels", "ring", "rowkey"},
+    "genai": VALUES | {"counters", "genai", "match", "ring"},
     "report": VALUES | {"limits", "status"},
     "committed": VALUES | {"ring"},
     "watch": set(),
@@ -149,7 +151,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "words": {"clock", "stream"},
     "failure": {"errors", "event"},
     "coldstart": {"words"},
-    "calls": {"clock", "coldstart", "engine", "errors", "event", "exchange", "failure", "stream", "words"},
+    "calls": {
+        "chunks",
+        "genai",
+        "clock",
+        "coldstart",
+        "engine",
+        "errors",
+        "event",
+        "exchange",
+        "failure",
+        "stream",
+        "words",
+    },
     "faults": RING | {"plans"},
     "batch": {"calls", "engine", "kernels"},
     "leader": ENGINE
@@ -165,7 +179,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tracked_stream": {"calls", "chunks", "decorators", "engine", "event", "stream", "words"},
     "decorators": {"calls", "chunks", "default", "engine", "errors", "event", "words"},
     "routes": set(),
-    "exchange": {"event", "stream", "words"},
+    "exchange": {"event", "genai", "stream", "words"},
     "body_pace": {"chunks", "exchange", "stream"},
     "sites": {"engine", "errors", "event", "exchange", "routes"},
     "frameworks": {"routes"},
@@ -173,7 +187,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "asgi": DEFINITIONS | {"body_pace", "edge", "engine", "exchange", "frameworks", "looplag", "routes", "sites"},
     "body": {"event", "exchange", "wsgi"},
     "wsgi": DEFINITIONS | {"body", "edge", "engine", "exchange", "frameworks", "routes"},
-    "__init__": ENGINE | {"failure", "decorators", "default", "engine", "readings", "tracked_stream", "words"},
+    "__init__": ENGINE | {"decorators", "default", "engine", "failure", "genai", "readings", "tracked_stream", "words"},
     "__main__": {"cli"},
     "cli": ENGINE
     | {"joined"}

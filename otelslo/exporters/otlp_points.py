@@ -18,6 +18,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, Instr
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     AGGREGATION_TEMPORALITY_CUMULATIVE,
     ExponentialHistogramDataPoint,
+    HistogramDataPoint,
     NumberDataPoint,
     ScopeMetrics,
 )
@@ -28,6 +29,7 @@ from otelslo._version import VERSION
 from otelslo.attributes import CHANNEL, DELIVERY, NAME, OUTCOME, REASON, attributes_of
 from otelslo.definition import FIRST_EXCLUDED, Definition
 from otelslo.gauges import LIMIT_GAUGES, gauges
+from otelslo.genai.series import OVERFLOWED, Series, series_of
 from otelslo.kernels.bounds import FIRST, LOWEST_INDEX, OVERFLOW, SCALE, SUM, SUM_SHIFT, WORDS, ZERO
 from otelslo.report import Report
 from otelslo.rowkey import NOTICES, SELF, RowKey
@@ -41,7 +43,8 @@ _NS_PER_S = 1_000_000_000
 _CELLS = struct.Struct("<16q")
 _BUCKETS = struct.Struct(f"<{WORDS}q")
 _Pairs = Sequence[KeyValue]
-_Add = Callable[..., NumberDataPoint | ExponentialHistogramDataPoint]
+_Point = NumberDataPoint | ExponentialHistogramDataPoint | HistogramDataPoint
+_Add = Callable[..., _Point]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Family:
 
     name: str
     unit: str
-    kind: Literal["sum", "gauge", "exponential_histogram"]
+    kind: Literal["sum", "gauge", "exponential_histogram", "histogram"]
     description: str
 
 
@@ -80,6 +83,7 @@ def requests(report: Report, resource: Resource, http_duration: bool = False) ->
     _durations(out, report, http_duration)
     _faults(out, report)
     _notices(out, report)
+    _gen_ai(out, report)
     if report.in_flight is not None:
         out.number(IN_FLIGHT, ()).as_int = report.in_flight
     return out.finish()
@@ -115,7 +119,12 @@ class _Requests:
         assert isinstance(point, ExponentialHistogramDataPoint)
         return point
 
-    def _add(self, family: Family, pairs: _Pairs, start_ns: int) -> NumberDataPoint | ExponentialHistogramDataPoint:
+    def explicit_histogram(self, family: Family, pairs: _Pairs, start_ns: int) -> HistogramDataPoint:
+        point = self._add(family, pairs, start_ns)
+        assert isinstance(point, HistogramDataPoint)
+        return point
+
+    def _add(self, family: Family, pairs: _Pairs, start_ns: int) -> _Point:
         if self._room == 0:
             self._end()
             self._begin()
@@ -261,6 +270,23 @@ def _notices(out: _Requests, report: Report) -> None:
                 if outcome:
                     pairs = _pairs({CHANNEL: str(key.group), DELIVERY: outcome})
                     out.number(NOTICED, pairs, birth_ns).as_int = count
+
+
+def _gen_ai(out: _Requests, report: Report) -> None:
+    """The snapshot was not taken at one instant: a sum may lack what its buckets have, of calls that ended then."""
+    for one in series_of(_rows(report)):
+        instrument = one.instrument
+        family = Family(instrument.name, instrument.unit, "histogram", instrument.description)
+        point = out.explicit_histogram(family, _pairs_of_series(one), one.born_ns)
+        point.explicit_bounds.extend(instrument.explicit_bounds)
+        point.bucket_counts.extend(one.buckets)
+        point.count = sum(one.buckets)
+        point.sum = one.total_in_unit
+
+
+def _pairs_of_series(one: Series) -> _Pairs:
+    pairs = _pairs({name: value for name, value in one.attributes.items() if name != OVERFLOWED})
+    return [*pairs, KeyValue(key=OVERFLOWED, value=AnyValue(bool_value=True))] if one.overflow else pairs
 
 
 # ── messages ───────────────────────────────────────────────────────────────────────────────────────────────────────
