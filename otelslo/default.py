@@ -108,6 +108,13 @@ def loaded(name: str) -> None:
         _engine[0].loaded(name)
 
 
+def fault(reason: str, detail: str) -> bool:
+    """Count a fault of ours on the process's own engine, and whether there is one. Never raises."""
+    if _engine:
+        _engine[0].fault(reason, detail)
+    return bool(_engine)
+
+
 def _start_aside() -> None:
     """Once a process. No daemon: the interpreter must not end while a compiler runs in it."""
     here = os.getpid()

@@ -149,7 +149,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "asgi": DEFINITIONS | {"body_pace", "edge", "engine", "exchange", "frameworks", "routes", "sites"},
     "body": {"event", "exchange", "wsgi"},
     "wsgi": DEFINITIONS | {"body", "edge", "engine", "exchange", "frameworks", "routes"},
-    "__init__": ENGINE | {"failure", "decorators", "default", "engine", "tracked_stream", "words"},
+    "judge": {"__init__", "default", "errors", "labelled", "quality", "switch", "window"},
+    "__init__": ENGINE | {"failure", "judge", "decorators", "default", "engine", "tracked_stream", "words"},
     "__main__": {"cli"},
     "cli": ENGINE
     | {"explain", "explanation", "notice", "oncall"}
