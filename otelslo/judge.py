@@ -12,6 +12,7 @@ nobody. What the judge raises, or says that is no verdict, is the judge's own fa
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import inspect
 import logging
@@ -220,8 +221,10 @@ class Judged:
             self._say(what, text)
 
     def _say(self, what: str, text: str) -> None:
-        if what not in self._said:
-            self._said.add(what)
+        if what in self._said:
+            return
+        self._said.add(what)
+        with contextlib.suppress(Exception):  # of a handler or filter of the app's own
             log.warning("judge of %s: %s (said once; see counts())", self.name, text)
 
     # ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────

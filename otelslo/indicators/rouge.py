@@ -18,8 +18,7 @@ from otelslo.labelled import Labelled
 from otelslo.quality.sample import parse_share
 from otelslo.quality.text import ROUGES, MeanCounts, rouge
 
-KIND, DATED, TICKETS_ONLY, DAILY = labels.KIND, True, True, True
-NEEDS_TEXTS = True
+KIND, DATED, TICKETS_ONLY, DAILY, TEXTS = labels.KIND, True, True, True, True
 OPTIONS = daily.options(
     bar=Option(parse_share, required=True, example="0.4"),
     variant=Option(labels.one_of(*ROUGES), default="rougeL", example="rougeL"),

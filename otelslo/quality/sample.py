@@ -31,18 +31,29 @@ _CODING = ("utf-8", "surrogatepass")  # an id from outside may hold what no file
 Id = str | int | UUID
 
 
-def parse_sample(value: object) -> Fraction | int:
-    """ "5%" or 0.05, a share of the ids; or "500/d", so many a UTC day, an int. BadValue: a bare 5 could be both."""
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """How many predictions are looked at: a share of the ids, or so many a UTC day. One of the two is None."""
+
+    rate: Fraction | None = None
+    a_day: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.a_day}/d" if self.rate is None else str(self.rate)
+
+
+def parse_sample(value: object) -> Sample:
+    """ "5%", 0.05 or "500/d". Raises BadValue: a bare 5 could be both."""
     text = value.strip() if isinstance(value, str) else ""
     number = text.removesuffix("/d").rstrip()
     if text.endswith("/d"):
         if not (number.isascii() and number.isdecimal() and 1 <= int(number[:9]) <= MOST_A_DAY and len(number) < 10):
             raise BadValue(f"{shown(value)} is no number a day", f"Write 1/d to {MOST_A_DAY}/d")
-        return int(number)
+        return Sample(a_day=int(number))
     share = parse_share(value, _SAMPLE_REMEDY) if text.endswith("%") or isinstance(value, float) else Fraction(0)
     if not 0 < share <= 1:
         raise BadValue(f"{shown(value)} is no sample", _SAMPLE_REMEDY)
-    return share
+    return Sample(rate=share)
 
 
 def parse_share(value: object, remedy: str = 'Write a share such as "80%" or 0.8') -> Fraction:
