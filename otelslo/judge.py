@@ -84,7 +84,7 @@ class Judged:
             raise BadValue(f"{shown(judge)} is no judge", "Give a function of what is offered")
         self.name = name
         self._judge = judge
-        self._rate = rate if isinstance(rate, Fraction) and 0 < rate <= 1 else parse_share(rate)
+        self._rate = parse_share(rate)
         self._workers = _checked(workers, "workers", MOST_WORKERS)
         self._room = _checked(queue, "places in the queue", 1_000_000)
         self._timeout_s = _timeout_s(timeout, judge)

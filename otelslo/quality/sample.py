@@ -50,7 +50,8 @@ def parse_sample(value: object) -> Sample:
         if not (number.isascii() and number.isdecimal() and 1 <= int(number[:9]) <= MOST_A_DAY and len(number) < 10):
             raise BadValue(f"{shown(value)} is no number a day", f"Write 1/d to {MOST_A_DAY}/d")
         return Sample(a_day=int(number))
-    share = parse_share(value, _SAMPLE_REMEDY) if text.endswith("%") or isinstance(value, float) else Fraction(0)
+    could_be_both = not text.endswith("%") and isinstance(value, str | int)
+    share = Fraction(0) if could_be_both else parse_share(value, _SAMPLE_REMEDY)
     if not 0 < share <= 1:
         raise BadValue(f"{shown(value)} is no sample", _SAMPLE_REMEDY)
     return Sample(rate=share)

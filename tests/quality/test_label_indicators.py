@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from fractions import Fraction
 
 import pytest
@@ -203,6 +204,7 @@ def test_a_new_sample_keeps_the_history():
 
 def test_samples_as_they_are_in_force():
     assert quality("accuracy").option("sample") is None
+    assert quality("accuracy", sample=Decimal("0.05")).option("sample") == Sample(rate=Fraction(1, 20))
     assert quality("accuracy", sample="5%").option("sample") == Sample(rate=Fraction(1, 20))
     assert quality("accuracy", sample="100%").option("sample") == Sample(rate=Fraction(1))
     assert quality("accuracy", sample="500/d").option("sample") == Sample(a_day=500)
@@ -210,6 +212,7 @@ def test_samples_as_they_are_in_force():
 
 WRONG = [
     ("accuracy", {"sample": 5}, r"\.sample: 5 is no sample. Write a share such as"),
+    ("accuracy", {"sample": "0.05"}, r"'0.05' is no sample"),
     ("accuracy", {"sample": "0/d"}, r"Write 1/d to"),
     ("accuracy", {"sample": "120%"}, r"'120%' is no share. Write a share such as"),
     ("accuracy", {"otherwise": "good"}, r"\.otherwise: 'good' is no choice. Write bad or excluded"),
