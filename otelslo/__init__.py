@@ -26,6 +26,7 @@ from otelslo.errors import CapacityError, DefinitionError, OtelsloError, StateEr
 from otelslo.event import Event
 from otelslo.failure import classify_failures
 from otelslo.genai.declared import GenAI
+from otelslo.judge import judged
 from otelslo.limit import Limit
 from otelslo.readings import gauge
 from otelslo.slo import SLO
@@ -51,6 +52,7 @@ __all__ = [
     "classify_failures",
     "current",
     "gauge",
+    "judged",
     "loaded",
     "model",
     "observe",

@@ -20,6 +20,7 @@ JUDGE_ERROR = "judge_error"
 
 _WRITTEN = re.compile(r"-?(?:0|[1-9][0-9]{0,39})(?:\.[0-9]{1,40})?")
 _NUMBER = re.compile(r"[-+]?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][-+]?[0-9]{1,2})?")
+_MOST_DIGITS = 40
 _TRUTHS = {"true": "1", "True": "1", "TRUE": "1", "false": "0", "False": "0", "FALSE": "0"}
 _CLASS_REMEDY = "Give a text, a number or a yes/no value"
 
@@ -62,7 +63,8 @@ def same_class(one: object, other: object) -> bool:
 
 
 def plain_class(value: object) -> Class:
-    """A class as a plain value that JSON and SQLite know: numpy's and torch's scalars become Python's.
+    """A class as a plain value that JSON and SQLite know: numpy's and torch's scalars become Python's, and a Decimal
+    the text that a file would have of it.
 
     Raises:
         BadValue: None, NaN, an infinity, or what is no plain value.
@@ -80,14 +82,18 @@ def plain_class(value: object) -> Class:
         return int(value)
     if isinstance(value, float) and math.isfinite(value):
         return float(value)
+    if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) < _MOST_DIGITS:
+        return _written(value)
     raise BadValue(f"{shown(value)} is no class", _CLASS_REMEDY)
 
 
 def number_of(value: object) -> Fraction | None:
-    """The number that a label or a score is, exactly as it is written: 0.7 and "0.7" are 7/10; None if it is none.
+    """The number that a label, a score or a bar is, exactly as it is written: 0.7 and "0.7" are 7/10. None if none.
 
     Yes/no values are no numbers, nor are NaN and infinities. Texts may have an exponent: "1e-3".
     """
+    if isinstance(value, Fraction):
+        return value
     try:
         plain = plain_class(value)
     except BadValue:

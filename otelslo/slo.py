@@ -21,7 +21,7 @@ from otelslo.definition import (
     reason_cells,
 )
 from otelslo.errors import BadValue, DefinitionError, Place, shown
-from otelslo.event import OUTCOME_KINDS, Event, Judgement, Outcome, always
+from otelslo.event import GOOD, OUTCOME_KINDS, Event, Judgement, Outcome, always
 from otelslo.group import Grouping, parse_grouping
 from otelslo.indicators import AgingIndicator, DailyIndicator, Indicator, LabelIndicator, StreamIndicator, load
 from otelslo.keys import (
@@ -201,7 +201,7 @@ class SLO:
         given = {key: getattr(self, key) for key in ("slice", "slice_target", "slice_count", "empty_slices")}
         notify = None if self.notify is None else tuple(texts(self.notify, place.at("notify")))
         slices = parse_slices(*usual_slices(self.budgeting, given, self._indicator), place)
-        slice_ns = slices.length_ns if slices is not None else DAY_NS if self.daily is not None else None
+        slice_ns = slices.length_ns if slices is not None else DAY_NS if self._daily is not None else None
         plan = parse_alerts(
             self.alerts,
             self.period.nominal_ns,
@@ -228,10 +228,9 @@ class SLO:
         return policy
 
     def _resolve(self, place: Place) -> None:
-        for key in ("good", "rules"):
-            if self.daily is not None and getattr(self, key) is not None:
-                problem = "a day is judged by its value, and no prediction alone"
-                raise place.at(key).error(problem, "Leave it out; valid says which predictions are in", at_key=True)
+        if self._daily is not None and self.good is not None:
+            problem = "a day is judged by its value, and no prediction alone"
+            raise place.at("good").error(problem, "Leave it out; valid says which predictions are in", at_key=True)
         match = {} if self.match is None else self.match
         if not isinstance(match, Mapping):
             raise place.at("match").error(f"{shown(match)} is no mapping", 'Write {route: "/checkout/*"}')
@@ -325,24 +324,40 @@ class SLO:
         return getattr(self._indicator, "DATED", False)
 
     @property
-    def options_in_force(self) -> Mapping[str, Any]:
-        """The indicator's options, those not given with their defaults."""
-        return self._options
-
-    @property
-    def daily(self) -> DailyIndicator | None:
-        """The indicator, if it counts one unit for each UTC day, from sums over that day's predictions."""
-        return cast("DailyIndicator", self._indicator) if getattr(self._indicator, "DAILY", False) else None
-
-    @property
     def needs_texts(self) -> bool:
-        """Whether it compares whole texts, so that outputs longer than a class must be kept until their label comes."""
-        return getattr(self._indicator, "NEEDS_TEXTS", False)
+        """Whether outputs are kept that are longer than a class: its indicator's, or the app's own code reads them."""
+        asked = any(code is not None for code in (self._where, self._good, self._valid))
+        return asked or self._validity.dynamic or getattr(self._indicator, "TEXTS", False)
+
+    @property
+    def daily(self) -> bool:
+        """Whether it counts one unit for each UTC day, from the `tally` of that day's predictions."""
+        return self._daily is not None
 
     def settled(self, labelled: Labelled) -> bool:
         """Whether this prediction is judged without a label, and none can change what it is."""
         asked = any(code is not None for code in (self._where, self._good, self._valid))
         return not asked and cast("LabelIndicator", self._indicator).settled(labelled, self._options)
+
+    def tally(self, event: Event) -> Mapping[str, int]:
+        """What a labelled prediction adds to the sums of its day, of a daily objective; nothing if it is no part of it.
+
+        What user code raises goes to the caller.
+        """
+        judgement = self.judge(event)
+        if judgement is None or judgement.within.kind != "good" or event.labelled is None:
+            return {}
+        return cast("DailyIndicator", self._indicator).tally(event.labelled, self._options)
+
+    def day(self, sums: Mapping[str, int]) -> tuple[Outcome, Fraction | float | None]:
+        """What a UTC day with these sums is, by the operator's rules too, and its value, None where it has none."""
+        outcome, value = cast("DailyIndicator", self._indicator).day(sums, self._options)
+        changed = self._rules.replaced.get("met" if outcome == GOOD else outcome.reason)
+        return outcome if changed is None else changed.within, value
+
+    @property
+    def _daily(self) -> DailyIndicator | None:
+        return cast("DailyIndicator", self._indicator) if getattr(self._indicator, "DAILY", False) else None
 
     @property
     def _checks_no_health(self) -> bool:

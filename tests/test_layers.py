@@ -187,7 +187,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "asgi": DEFINITIONS | {"body_pace", "edge", "engine", "exchange", "frameworks", "looplag", "routes", "sites"},
     "body": {"event", "exchange", "wsgi"},
     "wsgi": DEFINITIONS | {"body", "edge", "engine", "exchange", "frameworks", "routes"},
-    "__init__": ENGINE | {"decorators", "default", "engine", "failure", "genai", "readings", "tracked_stream", "words"},
+    "__init__": ENGINE
+    | {"decorators", "default", "engine", "failure", "genai", "judge", "readings", "tracked_stream", "words"},
+    "judge": {"__init__", "default", "errors", "labelled", "quality", "switch", "window"},
     "__main__": {"cli"},
     "cli": ENGINE
     | {"joined"}

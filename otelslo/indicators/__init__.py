@@ -126,8 +126,8 @@ class LabelIndicator(DatedIndicator, Protocol):
     """A member that judges predictions by their labels: its KIND is "prediction", and all facts are in `labelled`.
 
     Its options are `label_within` (ns; None: a label is waited for as long as predictions are kept), `otherwise` (what
-    one is that lapsed: "bad" or "excluded"), `sample` (a Fraction: a share of the ids; an int: so many a UTC day; None:
-    all) and its own. `NEEDS_TEXTS` may be True of it: it compares outputs that are longer than a class.
+    one is that lapsed: "bad" or "excluded"), `sample` (a `quality.sample.Sample`; None: all) and its own. `TEXTS`
+    may be True of it: it compares outputs that are longer than a class.
     """
 
     def check(self, options: Options) -> None:

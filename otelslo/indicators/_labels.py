@@ -16,39 +16,13 @@ from otelslo.errors import BadValue, shown
 from otelslo.event import GOOD, Event, Judgement, Outcome, always
 from otelslo.indicators import Option, Options, Rule, rule
 from otelslo.labelled import Class, Labelled, class_key, number_of
+from otelslo.quality.sample import parse_sample
 from otelslo.window import parse_positive_duration
 
 KIND = "prediction"
 BAD: Final = "bad"
 EXCLUDED: Final = "excluded"
-MOST_A_DAY = 100_000
 NO_LABEL, NO_OUTPUT, LAPSED = "no_label", "no_output", "lapsed"
-_SAMPLE_REMEDY = 'Write a share such as "5%", or how many a day: "500/d"'
-
-
-def parse_sample(value: object) -> Fraction | int:
-    """ "5%" or 0.05, a share of the ids; or "500/d", so many a UTC day, an int. BadValue: a bare 5 could be both."""
-    text = value.strip() if isinstance(value, str) else ""
-    number = text.removesuffix("/d").rstrip()
-    if text.endswith("/d"):
-        if not (number.isascii() and number.isdecimal() and 1 <= int(number[:9]) <= MOST_A_DAY and len(number) < 10):
-            raise BadValue(f"{shown(value)} is no number a day", f"Write 1/d to {MOST_A_DAY}/d")
-        return int(number)
-    share = parse_share(value, _SAMPLE_REMEDY) if text.endswith("%") or isinstance(value, float) else Fraction(0)
-    if not 0 < share <= 1:
-        raise BadValue(f"{shown(value)} is no sample", _SAMPLE_REMEDY)
-    return share
-
-
-def parse_share(value: object, remedy: str = 'Write a share such as "80%" or 0.8') -> Fraction:
-    """The share that "80%" or 0.8 is, exactly as it is written: above 0, at most 1. Raises BadValue."""
-    text = value.strip() if isinstance(value, str) else value
-    percent = isinstance(text, str) and text.endswith("%")
-    number = number_of(text.removesuffix("%").rstrip() if isinstance(text, str) else text)
-    share = None if number is None else number / 100 if percent else number
-    if share is None or not 0 < share <= 1:
-        raise BadValue(f"{shown(value)} is no share", remedy)
-    return share
 
 
 def parse_number(value: object) -> Fraction:

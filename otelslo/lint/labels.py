@@ -23,6 +23,6 @@ def of(slo: SLO) -> Iterator[Finding]:
         each = format_duration(within_ns)
         problem = f"a label may take {each}, most of the window of {window}: its budget rests on the little before that"
         yield at(slo, "label_within")(NOTE, "labels-too-late", problem, "Use a window of several times label_within")
-    if slo.daily is not None and window_ns < _FEW_DAYS * DAY_NS:
+    if slo.daily and window_ns < _FEW_DAYS * DAY_NS:
         problem = f"it counts one unit a day, of which the window of {window} has {window_ns // DAY_NS}"
         yield at(slo, "window")(WARNING, "window-too-short", problem, "Use a window of 28d or more")

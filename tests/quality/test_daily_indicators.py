@@ -38,6 +38,8 @@ def event(**labelled):
 def part(slo, **labelled):
     """Whether it is a part of its day, and why not."""
     kind, reason = slo.judge(event(**labelled)).within
+    if kind != "good":
+        assert slo.tally(event(**labelled)) == {}
     return True if kind == "good" else reason
 
 
@@ -46,12 +48,12 @@ def added(slo, pairs):
     sums = Counter()
     for truth, output in pairs:
         assert part(slo, output=output, truth=truth) is True
-        sums.update(slo.daily.tally(Labelled(output=output, truth=truth), slo.options_in_force))
+        sums.update(slo.tally(event(output=output, truth=truth)))
     return sums
 
 
 def day(slo, sums):
-    outcome, value = slo.daily.day(sums, slo.options_in_force)
+    outcome, value = slo.day(sums)
     return tuple(outcome), value
 
 
@@ -165,7 +167,7 @@ def test_who_is_no_part_of_a_day():
 def test_what_they_have_in_common(name):
     slo = daily(name)
     assert (slo.kind, slo.dated) == ("prediction", True)
-    assert slo.daily is not None
+    assert slo.daily
     assert slo.needs_texts == (name != "f1")
     assert not slo.settled(Labelled(output=0))
     assert slo.option("otherwise") is None
@@ -197,10 +199,18 @@ def test_bad_options_name_key_and_remedy(name, options, problem):
         daily(name, **options)
 
 
-@pytest.mark.parametrize(("key", "value"), [("good", lambda event: True), ("rules", {"undefined": "bad"})])
-def test_a_day_is_judged_by_its_value(key, value):
+def test_a_day_is_judged_by_its_value():
+    """User code says which predictions are in, and rules what a day is."""
     with pytest.raises(DefinitionError, match="a day is judged by its value"):
-        SLO("q", indicator="f1", options=NEEDED["f1"], **{key: value})
+        SLO("q", indicator="f1", options=NEEDED["f1"], good=lambda event: True)
+    rules = {"undefined": "bad:no_fraud_at_all", "below_bar": "excluded"}
+    slo = SLO("q", indicator="f1", options=NEEDED["f1"], rules=rules, valid=lambda event: event.labelled.score != 0.5)
+    assert day(slo, added(slo, [(0, 0)]))[0] == ("bad", "no_fraud_at_all")
+    assert day(slo, added(slo, [(0, 1)]))[0] == ("excluded", "below_bar")
+    assert day(slo, added(slo, [(1, 1)]))[0] == ("good", "good")
+    assert part(slo, output=1, truth=1, score=0.5) == "invalid"
+    with pytest.raises(DefinitionError, match="unknown rule 'lapsed'"):
+        SLO("q", indicator="f1", options=NEEDED["f1"], rules={"lapsed": "bad"})
 
 
 def test_sacrebleu_is_asked_for_when_the_definition_is_read(monkeypatch):
@@ -210,4 +220,4 @@ def test_sacrebleu_is_asked_for_when_the_definition_is_read(monkeypatch):
     with pytest.raises(DefinitionError, match=r"SLO 'q'\.indicator: .*pip install 'otelslo\[text\]'") as refused:
         daily("bleu")
     assert refused.value.not_here
-    assert daily("rouge").daily is not None
+    assert daily("rouge").daily

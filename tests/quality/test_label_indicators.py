@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from fractions import Fraction
 
 import pytest
@@ -13,6 +14,7 @@ from otelslo import config
 from otelslo.errors import DefinitionError
 from otelslo.event import Event
 from otelslo.labelled import JUDGE_ERROR, Labelled
+from otelslo.quality.sample import Sample
 from otelslo.slo import SLO, rules_table
 
 BY_LABELS = ("accuracy", "precision", "recall", "score", "conversion", "hallucination")
@@ -110,7 +112,7 @@ def test_what_counts_as_what(indicator, options, labelled, expected):
 def test_what_they_have_in_common(name):
     """Of a time of their own, pages nobody, by model, with no lines about requests."""
     slo = quality(name)
-    assert (slo.kind, slo.dated, slo.daily) == ("prediction", True, None)
+    assert (slo.kind, slo.dated, slo.daily) == ("prediction", True, False)
     assert {tier.severity for tier in slo.alert_plan.tiers} == {"ticket"}
     text = str(rules_table(slo))
     assert not any(word in text for word in ("worker", "health check", "the app says"))
@@ -202,13 +204,15 @@ def test_a_new_sample_keeps_the_history():
 
 def test_samples_as_they_are_in_force():
     assert quality("accuracy").option("sample") is None
-    assert quality("accuracy", sample="5%").option("sample") == Fraction(1, 20)
-    assert quality("accuracy", sample="100%").option("sample") == Fraction(1)
-    assert quality("accuracy", sample="500/d").option("sample") == 500
+    assert quality("accuracy", sample=Decimal("0.05")).option("sample") == Sample(rate=Fraction(1, 20))
+    assert quality("accuracy", sample="5%").option("sample") == Sample(rate=Fraction(1, 20))
+    assert quality("accuracy", sample="100%").option("sample") == Sample(rate=Fraction(1))
+    assert quality("accuracy", sample="500/d").option("sample") == Sample(a_day=500)
 
 
 WRONG = [
     ("accuracy", {"sample": 5}, r"\.sample: 5 is no sample. Write a share such as"),
+    ("accuracy", {"sample": "0.05"}, r"'0.05' is no sample"),
     ("accuracy", {"sample": "0/d"}, r"Write 1/d to"),
     ("accuracy", {"sample": "120%"}, r"'120%' is no share. Write a share such as"),
     ("accuracy", {"otherwise": "good"}, r"\.otherwise: 'good' is no choice. Write bad or excluded"),
