@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 
 SELF = "(otelslo)"  # the row that counts our own faults
+ATTENDED = "(attended)"  # the row that counts the leader's looks that found somebody attached
 NOTICES = "(notices)"  # rows that count what became of notices; the group is the channel
 
 

@@ -99,6 +99,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "observing": VALUES | {"exporters", "limit", "limits", "ring"},
     "registry": VALUES | {"exporters", "limits", "ring"},
     "asking": {"limit"},
+    "attendance": VALUES | {"kernels", "plans", "ring"},
     "config": DEFINITIONS | {"limit"} | {"channels", "policy", "document", "exporters", "openslo"},
     "document": {"errors"},
     "lint": DEFINITIONS | {"alerting", "binomial", "policy", "routes"},
@@ -145,7 +146,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "faults": RING | {"plans"},
     "batch": {"calls", "engine", "kernels"},
     "leader": ENGINE
-    | {"asking", "committed", "dispatch", "duty", "engine", "exporters", "oncall", "postbook", "report"},
+    | {"asking", "attendance", "committed", "dispatch", "duty", "engine", "exporters", "oncall", "postbook", "report"},
     "runner": ENGINE | {"engine", "exporters", "leader", "watch"},
     "engine": ENGINE | {"batch", "exporters", "runner"},
     "switch": set(),
