@@ -212,6 +212,7 @@ class Engine:
         self._record = self.kernels.record
         self._serving.forget()
         self.names = Names(ring.directory, self.runner.want)
+        ring.blocks.is_agent = self._agent
         settled = ring.blocks.attach()
         if settled is not None and settled.crashed:
             notices.append(f"{settled.crashed} requests in flight in a dead worker were counted as crashed")
@@ -486,8 +487,7 @@ class Engine:
 
     # ── off the request path ───────────────────────────────────────────────────────────────────────────────────────
     def housekeeping(self) -> None:
-        """Adopt the groups that other workers made; make rows of new groups, histograms, strings; see what was told of
-        model versions; turn maintenance."""
+        """Adopt groups of other workers; make rows, histograms, strings; see news of models; turn maintenance."""
         changed = self.names.make(self.clock.ring_ns())
         changed = self.judge.keep_groups(_MOST_NEW_ROWS) or changed
         changed = self.registry.teach(self.judge) or changed

@@ -17,7 +17,7 @@ from otelslo.notes import SNAP_NS, Marked, snapped
 from otelslo.ring.reader import Reader
 from otelslo.slices import Slices
 from otelslo.status import Status, assess
-from otelslo.tally import CountSince, Line, Rows, Span, Still, Tally, merged
+from otelslo.tally import CountSince, Line, Marks, Rows, Span, Still, Tally, merged
 from otelslo.window import WEEK_NS
 
 __all__ = ["Book", "CountSince", "Judged", "Rows", "Traffic", "statuses", "traffic"]
@@ -82,6 +82,9 @@ def judged(
     """As `statuses`, each with its counts of any other window; `between` is called after each."""
     every = JoinedRows(Still(rows) if isinstance(rows, Reader) else rows, marked.dated)
     by_meaning = _rows_by_meaning(every)
+    definitions = list(definitions)
+    asked = any(one.slices is not None and one.slices.unattended for one in definitions)
+    marks = Marks(every, now_ns) if asked else None
     found = []
     for definition in definitions:
         excluded, planned = _spans(definition, rows, now_ns, marked)
@@ -92,7 +95,9 @@ def judged(
             line = (book or Book()).line(definition, group, excluded, 0 if dated is None else dated.revision)
             # The compiled count sees each moment anew: it is for what needs no differences of windows.
             simple = definition.slices is None and not excluded and not planned and dated is None
-            tally = Tally(every, row, now_ns, definition.slices, excluded, count_since if simple else None, line)
+            counter = count_since if simple else None
+            its = marks if definition.slices is not None and definition.slices.unattended else None
+            tally = Tally(every, row, now_ns, definition.slices, excluded, counter, line, its)
             status = _status(definition, group, every, row, now_ns, tally, planned)
             alerts = marked.alerts.get((definition.name, group))
             status = replace(status, alerts=tuple(alerts)) if alerts else status
@@ -129,6 +134,7 @@ def _status(
         excluded_since=tally.excluded_since(start_ns),
         planned_bad=sum(tally.events(max(a, start_ns), b).bad for a, b in planned if b > start_ns),
         empty_slices=tally.empty_slices(start_ns),
+        unattended_slices=tally.unattended_slices(start_ns),
     )
 
 

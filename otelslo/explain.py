@@ -114,6 +114,9 @@ def together(statuses: Sequence[Status]) -> Status:
         excluded_since=sum((one.excluded_since for one in statuses), Counts()),
         planned_bad=sum(one.planned_bad for one in statuses),
         empty_slices=sum(one.empty_slices for one in statuses),
+        unattended_slices=None
+        if first.unattended_slices is None
+        else sum(one.unattended_slices or 0 for one in statuses),
         sla_budget=None if first.sla is None else budget(counts, first.sla, first.window_ns),
     )
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otelslo.asking import Asking
+from otelslo.attendance import Attendance
 from otelslo.committed import CommittedRows
 from otelslo.dispatch import Dispatch
 from otelslo.duty import DEFAULT_CHANNELS, Duty
@@ -58,6 +59,7 @@ class Leader:
         self._book = Book()
         self.asking = Asking(self._observe, engine.fault)
         self.probing = Probing(engine, self._may_send)
+        self._attendance = Attendance(engine.fault)
         self._lock: FileLock | None = None
         self._fencing: int | None = None
         self._collector: Collector | None = None
@@ -176,7 +178,7 @@ class Leader:
         engine, ring = self._engine, self._engine.ring
         now = engine.clock.ring_ns()
         self._beat(now, leaving=last)
-        self._tend()
+        self._tend(leaving=last)
         moved = ring.note_wall(engine.clock.wall_ns())
         if moved is not None:
             self._tell("clock", f"the wall clock was stepped by {moved / 1e9:+.3f} s; no event or window moves with it")
@@ -268,14 +270,15 @@ class Leader:
         """A ring in this process's memory is never committed: it ends with the process, and nothing goes back."""
         engine = self._engine
         self.probing.tend(engine.slos, engine.clock.ring_ns())
+        self._look()
         self.dispatch.begin()
         if self._is_due():
             collector = self._collector = self._collector or Collector(engine.ring, _NoHistory())
             snapshot = collector.collect(engine.clock.ring_ns(), engine.definitions_json)
             self.dispatch.offer(self._report(snapshot, self._judged(snapshot)))
 
-    def _tend(self) -> None:
-        """Settle the dead, then open idle rows."""
+    def _tend(self, leaving: bool = False) -> None:
+        """Settle the dead, see whether anybody is there, then open idle rows."""
         engine = self._engine
         engine.ring.blocks.advance_manual_clock()
         for settled in engine.ring.blocks.settle_dead():
@@ -284,7 +287,13 @@ class Leader:
             elif settled.crashed:
                 text = f"worker {settled.pid} died with {settled.crashed} requests in flight, counted as crashed"
                 self._tell("crash", text)
+        if not leaving:  # who comes and goes within a second was not there
+            self._look()
         engine.kernels.open_all(engine.page)
+
+    def _look(self) -> None:
+        if any(one.slices is not None and one.slices.unattended for one in tuple(self._engine.definitions)):
+            self._attendance.look(self._engine.ring)
 
     def _beat(self, now_ns: int, leaving: bool = False) -> None:
         self._engine.ring.put(at.M_HEARTBEAT_NS, now_ns)

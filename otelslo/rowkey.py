@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 SELF = "(otelslo)"  # the row that counts our own faults
 GEN_AI = "(gen_ai)"  # rows of the histograms of `otelslo.genai`; the group is a metric with its attributes
+ATTENDED = "(attended)"  # the row that counts the leader's looks that found somebody attached
 NOTICES = "(notices)"  # rows that count what became of notices; the group is the channel
+OURS = (SELF, GEN_AI, ATTENDED, NOTICES)  # rows that are no objective's, and always wanted
 
 
 @dataclass(frozen=True, slots=True)

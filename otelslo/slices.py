@@ -18,10 +18,11 @@ from otelslo.window import HOUR_NS, SECOND_NS, format_duration, format_target, p
 OCCURRENCES, TIMESLICES, RATIO_TIMESLICES = "occurrences", "timeslices", "ratio_timeslices"
 METHODS = (OCCURRENCES, TIMESLICES, RATIO_TIMESLICES)
 EMPTY_RULES = ("good", "bad", "ignore")
+UNATTENDED_RULES = ("bad", "ignore")
 STEP_NS = 10 * SECOND_NS
 # A slice's ratio in whole parts, rounded against the service: at most 1e-9 of a slice each.
 RATIO_PARTS = 10**9
-_KEYS = ("slice", "slice_target", "slice_count", "empty_slices")
+_KEYS = ("slice", "slice_target", "slice_count", "empty_slices", "unattended")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class Slices:
 
     In `timeslices` a slice is one unit: good if good / valid >= `bar` (given one) and valid >= `least`. In
     `ratio_timeslices` it is RATIO_PARTS units, good in the proportion of its events. `empty` says what a slice without
-    valid events is; "ignore" excludes it.
+    valid events is; "ignore" excludes it. `unattended` says it of one in which no worker was attached either; None: the
+    same.
     """
 
     method: str
@@ -38,24 +40,25 @@ class Slices:
     bar: Fraction | None = None
     least: int = 0
     empty: str = "ignore"
+    unattended: str | None = None
 
     @property
     def parts(self) -> int:
         """Units that one slice consists of."""
         return RATIO_PARTS if self.method == RATIO_TIMESLICES else 1
 
-    def of(self, events: Counts) -> Counts:
-        """The units of one closed slice with these events."""
+    def of(self, events: Counts, attended: bool = True) -> Counts:
+        """The units of one closed slice with these events; `attended` is whether any worker was attached in it."""
         if events.valid == 0:
-            return self._empty()
+            return self._by(self.empty if attended or self.unattended is None else self.unattended)
         if self.method == RATIO_TIMESLICES:
             good = events.good * RATIO_PARTS // events.valid
             return Counts(good, RATIO_PARTS - good)
         within = self.bar is None or events.good * self.bar.denominator >= self.bar.numerator * events.valid
         return Counts(1, 0) if within and events.valid >= self.least else Counts(0, 1)
 
-    def _empty(self) -> Counts:
-        good, bad = self.empty == "good", self.empty == "bad"
+    def _by(self, rule: str) -> Counts:
+        good, bad = rule == "good", rule == "bad"
         return Counts(self.parts * good, self.parts * bad, self.parts * (not good and not bad))
 
     @property
@@ -72,6 +75,7 @@ class Slices:
             "bar": None if self.bar is None else [self.bar.numerator, self.bar.denominator],
             "least": self.least,
             "empty": self.empty,
+            "unattended": self.unattended,
         }
 
     @classmethod
@@ -83,11 +87,13 @@ class Slices:
             None if bar is None else Fraction(int(bar[0]), int(bar[1])),
             int(data["least"]),
             str(data["empty"]),
+            data.get("unattended"),
         )
 
 
 def parse_slices(budgeting: object, given: Mapping[str, object], place: Place) -> Slices | None:
-    """Slices by `budgeting` and the keys slice, slice_target, slice_count, empty_slices; None for occurrences.
+    """Slices by `budgeting` and the keys slice, slice_target, slice_count, empty_slices, unattended; None for
+    occurrences.
 
     Raises DefinitionError.
     """
@@ -106,8 +112,12 @@ def parse_slices(budgeting: object, given: Mapping[str, object], place: Place) -
     empty = _or(given.get("empty_slices"), "ignore")
     if empty not in EMPTY_RULES:
         raise place.at("empty_slices").error(f"{shown(empty)} is no rule", f"Write {', '.join(EMPTY_RULES)}")
+    unattended = given.get("unattended")
+    if unattended not in (None, *UNATTENDED_RULES):
+        remedy = f"Write {' or '.join(UNATTENDED_RULES)}; without it such slices are as empty_slices says"
+        raise place.at("unattended").error(f"{shown(unattended)} is no rule", remedy)
     bar, least = _bars(str(budgeting), given, place)
-    return Slices(str(budgeting), length_ns, bar, least, str(empty))
+    return Slices(str(budgeting), length_ns, bar, least, str(empty), None if unattended is None else str(unattended))
 
 
 def _bars(budgeting: str, given: Mapping[str, object], place: Place) -> tuple[Fraction | None, int]:

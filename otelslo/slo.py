@@ -63,7 +63,7 @@ class SLO:
       quarter or year, in `timezone`. `objective`: "p95 < 200ms" says target and threshold of a latency in one.
     - `budgeting`: occurrences, or in slices of time (the default of saturation): "timeslices", each good if it meets
       `slice_target` and `slice_count`, or "ratio_timeslices"; `slice` is their length, `empty_slices` what one without
-      events is.
+      events is; `unattended`: bad or ignore, one in which no worker was attached either.
     - `sla`: the looser target that this one protects. `owner`, `because`, `runbook_url`, `labels` go with alerts.
     - `alerts`: changes of the burn-rate alerts, or "off"; `notify`: the channels that are told, by default all.
     - `policy`: the steps that `otelslo gate` goes by: see `otelslo.policy`.
@@ -106,6 +106,7 @@ class SLO:
     slice_target: str | float | Decimal | Fraction | None = None
     slice_count: int | None = None
     empty_slices: str | None = None
+    unattended: str | None = None
     sla: str | float | Decimal | Fraction | None = None
     alerts: Mapping[str, Any] | str | bool | None = None
     notify: Sequence[str] | None = None
@@ -198,7 +199,8 @@ class SLO:
 
     def _surround(self, place: Place) -> None:
         """What goes around the promise: slices, the SLA, metadata, alerts."""
-        given = {key: getattr(self, key) for key in ("slice", "slice_target", "slice_count", "empty_slices")}
+        keys = ("slice", "slice_target", "slice_count", "empty_slices", "unattended")
+        given = {key: getattr(self, key) for key in keys}
         notify = None if self.notify is None else tuple(texts(self.notify, place.at("notify")))
         slices = parse_slices(*usual_slices(self.budgeting, given, self._indicator), place)
         slice_ns = slices.length_ns if slices is not None else DAY_NS if self._daily is not None else None

@@ -78,6 +78,7 @@ class Status:
     sla_budget: Budget | None = None
     slices: Slices | None = None
     empty_slices: int = 0
+    unattended_slices: int | None = None
     excluded_since: Counts = field(default_factory=Counts)
     planned_bad: int = 0
     about: About = field(default_factory=About)
@@ -182,6 +183,8 @@ class Status:
             "total": self.counts.total // parts,
             "empty": self.empty_slices,
             "empty_rule": self.slices.empty,
+            "unattended": self.unattended_slices,
+            "unattended_rule": self.slices.unattended,
         }
 
 
@@ -199,6 +202,7 @@ def assess(
     excluded_since: Counts = Counts(),  # noqa: B008
     planned_bad: int = 0,
     empty_slices: int = 0,
+    unattended_slices: int | None = None,
 ) -> Status:
     """The status of one objective and group. `counts_over(window_ns)` gives the counts up to now of any window.
 
@@ -235,6 +239,7 @@ def assess(
         sla_budget=None if definition.sla_ratio is None else budget(counts, definition.sla_ratio, window_ns),
         slices=definition.slices,
         empty_slices=empty_slices,
+        unattended_slices=unattended_slices,
         excluded_since=excluded_since,
         planned_bad=planned_bad,
         about=definition.about,

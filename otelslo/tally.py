@@ -12,7 +12,7 @@ from typing import Protocol
 
 from otelslo.counts import Counts
 from otelslo.ring.reader import Reader, Window
-from otelslo.rowkey import RowKey
+from otelslo.rowkey import ATTENDED, RowKey
 from otelslo.slices import Slices
 
 CountSince = Callable[[int, int], Counts]  # row, ring time of the window's start
@@ -33,6 +33,24 @@ class Rows(Protocol):
     def window(self, row: int, start_ns: int, now_ns: int) -> Window: ...
 
 
+class Marks:
+    """Whether any worker was attached in a past span, by the looks of whoever led: see `otelslo.attendance`."""
+
+    def __init__(self, rows: Rows, now_ns: int) -> None:
+        self._rows = rows
+        self._now_ns = now_ns
+        self._row = next((row for row in range(rows.rows) if rows.row_name(row).slo == ATTENDED), None)
+
+    def nobody(self, start_ns: int, end_ns: int) -> bool:
+        """Whether it is known that nobody was, from one slot's start to another's (ring time)."""
+        if self._row is None or start_ns < self._rows.row_birth_ns(self._row):
+            return False
+        found = self._rows.window(self._row, start_ns, self._now_ns)
+        if not found.whole and start_ns < found.reach_ns:
+            return False
+        return found.counts == self._rows.window(self._row, end_ns, self._now_ns).counts
+
+
 class Tally:
     """Counts of one row up to `now_ns` (ring time).
 
@@ -41,6 +59,7 @@ class Tally:
         excluded: spans whose events are excluded after the fact, in order and without overlap.
         count_since: a faster count of events since a time.
         line: slices counted before, by whoever asks again and again.
+        marks: of who was attached when, where the slices ask for it.
     """
 
     def __init__(
@@ -52,7 +71,9 @@ class Tally:
         excluded: Sequence[Span] = (),
         count_since: CountSince | None = None,
         line: Line | None = None,
+        marks: Marks | None = None,
     ) -> None:
+        self._marks = marks
         self._rows = rows
         self._row = row
         self._now_ns = now_ns
@@ -112,6 +133,10 @@ class Tally:
         """Closed slices from `start_ns` on that had no valid event, whatever they count as."""
         return 0 if self._slices is None else self._lined().empty(start_ns)
 
+    def unattended_slices(self, start_ns: int) -> int | None:
+        """Closed slices from `start_ns` on in which no worker was attached either; None where nobody asks for it."""
+        return None if self._slices is None or self._marks is None else self._lined().unattended(start_ns)
+
     def _without(self, events: Counts, start_ns: int) -> Counts:
         if not self._excluded:
             return events
@@ -133,7 +158,8 @@ class Tally:
         assert self._slices is not None
         if self._line is None or not self._line.goes_on(self._slices, self._excluded):
             self._line = Line(self._slices, self._excluded)
-        self._line.extend(self._totals_at, self._rows.row_birth_ns(self._row), self._now_ns)
+        nobody = None if self._marks is None else self._marks.nobody
+        self._line.extend(self._totals_at, self._rows.row_birth_ns(self._row), self._now_ns, nobody)
         return self._line
 
     def _totals_at(self, at_ns: int) -> Counts:
@@ -192,14 +218,21 @@ class Line:
         self._keep = None if keep_ns is None else -(-keep_ns // slices.length_ns) + 1
         self._first: int | None = None
         self._last = Counts()  # totals at the end of the last slice
-        self._sums = [array("q", [0]) for _ in range(4)]  # good, bad, excluded, empty: before each slice
+        # Good, bad, excluded, empty, unattended: before each slice.
+        self._sums = [array("q", [0]) for _ in range(5)]
 
     def goes_on(self, slices: Slices, excluded: Sequence[Span]) -> bool:
         """Whether what is counted still holds."""
         return self._slices == slices and self._excluded == tuple(excluded)
 
-    def extend(self, totals_at: Callable[[int], Counts], born_ns: int, now_ns: int) -> None:
-        """Count the slices that have closed by `now_ns`."""
+    def extend(
+        self,
+        totals_at: Callable[[int], Counts],
+        born_ns: int,
+        now_ns: int,
+        nobody: Callable[[int, int], bool] | None = None,
+    ) -> None:
+        """Count the slices that have closed by `now_ns`; `nobody` tells of a span whether no worker was attached."""
         length_ns = self._slices.length_ns
         current = now_ns // length_ns
         if self._first is None:
@@ -208,7 +241,7 @@ class Line:
         self._forget_before(current)
         for number in range(self._first + len(self._sums[0]) - 1, current):
             totals = totals_at((number + 1) * length_ns)
-            self._append(number, totals - self._last)
+            self._append(number, totals - self._last, nobody)
             self._last = totals
 
     def _forget_before(self, current: int) -> None:
@@ -221,10 +254,12 @@ class Line:
             for sums in self._sums:
                 del sums[:gone]
 
-    def _append(self, number: int, events: Counts) -> None:
-        gone = events.valid == 0 and self._is_cut(number)
-        units = Counts(excluded=self._slices.parts) if gone else self._slices.of(events)
-        added = (units.good, units.bad, units.excluded, events.valid == 0)
+    def _append(self, number: int, events: Counts, nobody: Callable[[int, int], bool] | None) -> None:
+        is_empty, length_ns = events.valid == 0, self._slices.length_ns
+        gone = is_empty and self._is_cut(number)
+        alone = is_empty and nobody is not None and nobody(number * length_ns, (number + 1) * length_ns)
+        units = Counts(excluded=self._slices.parts) if gone else self._slices.of(events, not alone)
+        added = (units.good, units.bad, units.excluded, is_empty, alone)
         for sums, more in zip(self._sums, added, strict=True):
             sums.append(sums[-1] + more)
 
@@ -239,6 +274,9 @@ class Line:
 
     def empty(self, start_ns: int) -> int:
         return self._sum(self._sums[3], start_ns)
+
+    def unattended(self, start_ns: int) -> int:
+        return self._sum(self._sums[4], start_ns)
 
     def _sum(self, sums: array[int], start_ns: int) -> int:
         assert self._first is not None, "extended first"

@@ -75,16 +75,23 @@ calendars = st.fixed_dictionaries(
     optional={"timezone": st.sampled_from(["America/New_York", "Asia/Kathmandu", "UTC"])},
 )
 empty = st.sampled_from(["good", "bad", "ignore"])
+unattended = st.sampled_from(["bad", "ignore"])
 slices = st.sampled_from(["10s", "1m", "5m", "90s"])
 budgeting = st.one_of(
     st.just({}),
     st.fixed_dictionaries(
         {"budgeting": st.just("timeslices"), "slice_target": st.sampled_from(["95%", "100%", Fraction(1, 3)])},
-        optional={"slice": slices, "slice_count": st.integers(1, 50), "empty_slices": empty},
+        optional={
+            "slice": slices,
+            "slice_count": st.integers(1, 50),
+            "empty_slices": empty,
+            "unattended": unattended,
+        },
     ),
     st.fixed_dictionaries({"budgeting": st.just("timeslices"), "slice_count": st.integers(1, 50), "slice": slices}),
     st.fixed_dictionaries(
-        {"budgeting": st.just("ratio_timeslices")}, optional={"slice": slices, "empty_slices": empty}
+        {"budgeting": st.just("ratio_timeslices")},
+        optional={"slice": slices, "empty_slices": empty, "unattended": unattended},
     ),
 )
 measures = st.fixed_dictionaries(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from otelslo.cli.findings import Finding, note, ok, problem
-from otelslo.cli.liveness import is_held
 from otelslo.cli.tables import ago
 from otelslo.clock import SystemClock, same_boot
 from otelslo.definition import OVERFLOW, UNKNOWN, Definition
@@ -19,6 +18,7 @@ from otelslo.errors import StateError
 from otelslo.kernels import layout as at
 from otelslo.ring import state as files
 from otelslo.ring.check import check
+from otelslo.ring.liveness import is_held
 from otelslo.ring.reader import Reader
 from otelslo.rowkey import SELF
 from otelslo.window import SECOND_NS

@@ -122,6 +122,9 @@ def _slices(status: Status, g: Glyphs) -> Text:
     if status.empty_slices or counts.excluded:
         of = f" of {units(status, counts.total)}" if counts.excluded else ""
         text.append(f" {g.dot} {status.empty_slices:,}{of} empty, {rule}", style="dim")
+    if status.unattended_slices:
+        told = _EMPTY.get(status.slices.unattended or "", rule)
+        text.append(f" {g.dot} {status.unattended_slices:,} of them with no worker, {told}", style="dim")
     return text
 
 

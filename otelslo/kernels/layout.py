@@ -69,6 +69,7 @@ T_KEY = PLAN_HEAD + MAX_PLAN_ROWS * PLAN_ROW  # after the plan that a crash is b
 
 # ── a worker's block ───────────────────────────────────────────────────────────────────────────────────────────────
 B_NONCE, B_REDO, B_LOG_HEAD, B_PID, B_ATTACHED_NS, B_OUT_OF_USE = 0, 8, 16, 24, 32, 40
+B_AGENT = 48  # 1 if its owner is there to lead, and serves nothing; 0 in every block of an earlier version
 B_REDO_PAIRS = 64
 REDO_PAIRS = 512
 B_TRACKS = B_REDO_PAIRS + REDO_PAIRS * 16  # (begun, ended) per track

@@ -31,7 +31,17 @@ _ELSEWHERE = {
     "notify": "alertPolicies[].spec.notificationTargets",
 } | {
     key: f"metadata.annotations, as otelslo.io/{key}"
-    for key in ("slice_count", "empty_slices", "sla", "owner", "because", "runbook_url", "policy", "maintenance")
+    for key in (
+        "slice_count",
+        "empty_slices",
+        "unattended",
+        "sla",
+        "owner",
+        "because",
+        "runbook_url",
+        "policy",
+        "maintenance",
+    )
 }
 
 

@@ -47,7 +47,18 @@ _ANY = Fraction(1, 10**6)  # the bar of a slice that has none: OpenSLO asks for 
 _LABEL = re.compile(r"[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?")
 _SAID_ELSEWHERE = {
     *("name", "description", "target", "window", "calendar", "timezone", "objective", "budgeting", "slice"),
-    *("slice_target", "slice_count", "empty_slices", "sla", "alerts", "notify", "owner", "because", "runbook_url"),
+    *(
+        "slice_target",
+        "slice_count",
+        "empty_slices",
+        "unattended",
+        "sla",
+        "alerts",
+        "notify",
+        "owner",
+        "because",
+        "runbook_url",
+    ),
     *("labels", "options", "indicator", "threshold", "policy", "maintenance"),
 }
 
@@ -137,6 +148,7 @@ def _wanted(slo: SLO, place: Place) -> dict[str, Any]:
         "slice_target": ratio(ratio_text(slices.bar)) if slices.bar is not None else None,
         "slice_count": slices.least or None,
         "empty_slices": slices.empty if slices.empty != "ignore" else None,
+        "unattended": slices.unattended,
     }
 
 

@@ -21,6 +21,7 @@ from otelslo.errors import CapacityError
 from otelslo.kernels import layout as at
 from otelslo.ring.directory import Directory
 from otelslo.ring.geometry import Header
+from otelslo.ring.liveness import is_held
 from otelslo.ring.locks import FileLock, MakingLock
 from otelslo.ring.memory import Memory, PrivatePage
 
@@ -72,6 +73,7 @@ class Blocks:
         self._lock: FileLock | None = None
         self._attaching = threading.RLock()
         self.index: int | None = None
+        self.is_agent = False  # this process serves nothing, see `attended`; to be said before it attaches
         _live.add(self)
 
     @property
@@ -121,6 +123,25 @@ class Blocks:
                 finally:
                     lock.release()
         return done
+
+    def attended(self) -> bool:
+        """Whether any process that may serve something has a block now; an agent, which only leads, is none."""
+        if self.attached and not self.is_agent:
+            return True
+        used = range(self._memory.words[at.M_BLOCKS_USED // 8])
+        return self._locks is not None and any(self._is_served(index) for index in used if index != self.index)
+
+    def _is_served(self, index: int) -> bool:
+        assert self._locks is not None
+        if self._word(index, at.B_AGENT) or self._word(index, at.B_OUT_OF_USE):
+            return False
+        held = is_held(self._locks / f"block-{index:03d}")
+        if held is None:  # nobody can tell: look as the next worker would
+            lock = self._try(index)
+            if lock is not None:
+                lock.release()
+            held = lock is None
+        return held
 
     def advance_manual_clock(self) -> None:
         """Show the kernels the manual clock's new time."""
@@ -241,6 +262,7 @@ class Blocks:
             words[offset // 8] = word
         if page is self.page:
             self._put(index, at.B_PID, os.getpid())
+            self._put(index, at.B_AGENT, int(self.is_agent))
             self._put(index, at.B_ATTACHED_NS, self._clock.ring_ns())
         words[at.P_BLOCK // 8] = base + self._offset(index)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from otelslo.kernels import layout as at
 from otelslo.kernels.bounds import USED_WORDS
 from otelslo.kernels.bounds import WORDS as HISTOGRAM_WORDS
-from otelslo.rowkey import GEN_AI, NOTICES, SELF, RowKey
+from otelslo.rowkey import OURS, RowKey
 from otelslo.snapshot import Saved, SlotClose
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def without_dead_rows(ring: Ring, now_ns: int, keep: Keep) -> Saved | None:
 
 
 def _is_wanted(key: str, keep: Keep) -> bool:
-    return RowKey.parse(key).slo in (SELF, NOTICES, GEN_AI) or keep(key)
+    return RowKey.parse(key).slo in OURS or keep(key)
 
 
 def _tracks_over(ring: Ring, rows: set[int]) -> int:

@@ -20,10 +20,10 @@ from click.testing import Result
 from otelslo import SLO, Engine, ManualClock
 from otelslo.cli.doctor_host import _needs_imports, without_secrets
 from otelslo.cli.findings import size
-from otelslo.cli.liveness import is_held
 from otelslo.exporters.sqlite_schema import SCHEMA_VERSION
 from otelslo.kernels import layout as at
 from otelslo.ring.check import check
+from otelslo.ring.liveness import is_held
 from otelslo.ring.locks import FileLock
 
 from .invoke import invoke
