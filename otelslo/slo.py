@@ -231,11 +231,14 @@ class SLO:
             raise place.at("match").error(f"{shown(match)} is no mapping", 'Write {route: "/checkout/*"}')
         match = own_match(match, self._indicator, self.name, place.at("match"))
         codes = {"_where": match.get("where"), "_good": self.good, "_valid": self.valid}
+        # What is measured by ourselves has no route that could be a health check's.
+        own_events = getattr(self._indicator, "OWN_EVENTS", False)
+        health_checks = [] if own_events and self.health_checks is None else self.health_checks
         spots = {"_where": place.at("match", "where"), "_good": place.at("good"), "_valid": place.at("valid")}
         self._set(
             _match=parse_match(match, self._indicator.KIND, place.at("match")),
             **{key: None if code is None else resolve(code, spots[key]) for key, code in codes.items()},
-            _validity=parse_validity(self.health_checks, self.exclude, place),
+            _validity=parse_validity(health_checks, self.exclude, place),
             _rules=parse_rules(self.rules, self._indicator, self._options, place.at("rules")),
             _grouping=parse_grouping(self.group_by, self.group_values, place),
         )
@@ -296,6 +299,12 @@ class SLO:
     def validity(self) -> Validity:
         """Who is excluded before the indicator is asked."""
         return self._validity
+
+    @property
+    def measures(self) -> str | None:
+        """For people: what is measured for it, where its events are its own."""
+        told = getattr(self._indicator, "measures", None)
+        return None if told is None else str(told(self._options))
 
     def option(self, key: str) -> Any:
         """An option of the indicator as it is in force, a duration in ns; None if it has no such option."""

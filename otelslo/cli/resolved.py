@@ -131,10 +131,14 @@ def _good(slo: Mapping[str, Any]) -> str:
     return str(slo["indicator"])
 
 
+_EVENTS = {"http": "requests", "websocket": "websocket connections"}
+
+
 def _scope(slo: Mapping[str, Any]) -> str:
     match = slo["match"] or {}
-    events = {"http": "requests", "websocket": "websocket connections", "call": "calls"}[slo["kind"]]
-    parts = []
+    if slo.get("measures"):
+        return str(slo["measures"])
+    events, parts = _EVENTS.get(slo["kind"], f"{slo['kind']}s"), []
     for key in ("route", "method", "host"):
         if match.get(key):
             parts.append(f"{key} {' or '.join(match[key])}")
