@@ -15,7 +15,8 @@ from otelslo.stream import StreamFacts
 OutcomeKind = Literal["good", "bad", "excluded"]
 OUTCOME_KINDS: tuple[OutcomeKind, ...] = ("good", "bad", "excluded")
 # What edges report; and what is measured beside them: a probe, a sample of a gauge, a prediction that met its label.
-EVENT_KINDS = ("http", "websocket", "call", "probe", "sample", "prediction")
+EDGE_KINDS = ("http", "websocket", "call")
+EVENT_KINDS = (*EDGE_KINDS, "probe", "sample", "prediction")
 UNTIMED = ("sample",)  # events without a latency, and so without a histogram
 # What kinds of failure an exception can be, the worst first, and their names in rules: see `otelslo.failure`.
 FAILURES = ("oom", "framework_crash", "timeout", "infrastructure", "client_error", "cancelled")

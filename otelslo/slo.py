@@ -21,7 +21,7 @@ from otelslo.definition import (
     reason_cells,
 )
 from otelslo.errors import BadValue, DefinitionError, Place, shown
-from otelslo.event import GOOD, OUTCOME_KINDS, Event, Judgement, Outcome, always
+from otelslo.event import EDGE_KINDS, GOOD, OUTCOME_KINDS, Event, Judgement, Outcome, always
 from otelslo.group import Grouping, parse_grouping
 from otelslo.indicators import AgingIndicator, DailyIndicator, Indicator, LabelIndicator, StreamIndicator, load
 from otelslo.keys import (
@@ -304,6 +304,12 @@ class SLO:
         """Who is excluded before the indicator is asked."""
         return self._validity
 
+    @property
+    def measures(self) -> str | None:
+        """For people: what is measured for it, where its events are its own."""
+        told = getattr(self._indicator, "measures", None)
+        return None if told is None else str(told(self._options))
+
     def option(self, key: str) -> Any:
         """An option of the indicator as it is in force, a duration in ns; None if it has no such option."""
         return self._options.get(key)
@@ -364,7 +370,7 @@ class SLO:
     @property
     def _checks_no_health(self) -> bool:
         """Whether its events have no route that could be a health check's, unless somebody says so."""
-        return self.health_checks is None and self._indicator.KIND == "prediction"
+        return self.health_checks is None and self._indicator.KIND not in EDGE_KINDS
 
     @property
     def ages(self) -> bool:

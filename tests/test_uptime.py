@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
+from cli.invoke import invoke
 from conftest import SMALL
 from drive import advance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otelslo import SLO, Engine
+from otelslo import SLO, Engine, config, openslo
 from otelslo.clock import ManualClock
 from otelslo.errors import BadValue, DefinitionError
 from otelslo.event import Ending, Event
@@ -154,6 +156,31 @@ def test_in_yaml_its_options_stand_beside_the_others():
     assert slo.option("every") == 30 * SECOND_NS
     assert slo.threshold_ns == SECOND_NS
     assert [status in slo.option("expect") for status in (200, 201, 301, 404)] == [True, False, True, False]
+
+
+def test_what_it_asks_is_shown_without_a_password(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("slo.yaml").write_text(
+        "slos:\n  - {name: up, indicator: uptime, url: 'https://me:secret@shop.example.com:8443/healthz?key=secret'}\n"
+    )
+    shown = invoke("check", "--rules", columns=200)
+    assert "https://shop.example.com:8443/healthz, every 10s, timeout 2s" in shown.stdout
+    assert "secret" not in shown.stdout
+    assert "health check" not in shown.stdout
+    Path("slo.yaml").write_text("slos:\n  - {name: up, indicator: uptime, url: '127.0.0.1:8000'}\n")
+    assert "slo.yaml:2:40: SLO 'up'.url: it is no http or https URL" in invoke("check", columns=200).stderr
+
+
+def test_openslo_says_the_same(tmp_path):
+    path = tmp_path / "slo.yaml"
+    slos = [
+        up(expect="200,3xx", threshold="1s"),
+        SLO("db", indicator="uptime", options={"url": "tcp://127.0.0.1:5432"}),
+        SLO("full", indicator="saturation", threshold="80%", options={"gauge": "cpu"}),
+        SLO("depth", indicator="saturation", threshold=50, options={"gauge": "depth"}, budgeting="occurrences"),
+    ]
+    path.write_text(openslo.write(slos))
+    assert [slo.definition() for slo in config.load(path).slos] == [slo.definition() for slo in slos]
 
 
 def test_what_is_probed_belongs_to_its_meaning():

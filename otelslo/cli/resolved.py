@@ -144,8 +144,9 @@ def _good(slo: Mapping[str, Any]) -> str:
 
 def _scope(slo: Mapping[str, Any]) -> str:
     match = slo["match"] or {}
-    events = _EVENTS[slo["kind"]]
-    parts = []
+    if slo.get("measures"):
+        return str(slo["measures"])
+    events, parts = _EVENTS[slo["kind"]], []
     for key in ("route", "method", "host"):
         if match.get(key):
             parts.append(f"{key} {' or '.join(match[key])}")

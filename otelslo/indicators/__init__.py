@@ -160,7 +160,8 @@ class DailyIndicator(LabelIndicator, Protocol):
 
 class MeasuredIndicator(Indicator, Protocol):
     """A member whose events are made for each objective by ourselves, a probe's or a gauge's: `OWN_EVENTS` tells that
-    the objective's name is their route, so that no other objective of the kind has them.
+    the objective's name is their route, so that no other objective of the kind has them. `measures(options)` says for
+    people what is measured.
 
     Any member may have `check(options)`, which raises BadValue where options make no promise together, and `SLICED`:
     the slices ("slice", "slice_target") that it is budgeted in where a definition does not say how.
@@ -169,6 +170,9 @@ class MeasuredIndicator(Indicator, Protocol):
     @property
     def OWN_EVENTS(self) -> bool:
         """True."""
+
+    def measures(self, options: Options) -> str:
+        """Such as "loop_lag at or under 100ms"."""
 
 
 _NEEDED = ("KIND", "OPTIONS", "RULES", "keys", "answered", "judge")

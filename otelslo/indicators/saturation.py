@@ -121,6 +121,11 @@ def check(options: Options) -> None:
         raise BadValue("memory is measured by psutil, which is not installed", "pip install 'otelslo[saturation]'")
 
 
+def measures(options: Options) -> str:
+    """The gauge and its threshold."""
+    return f"{options['gauge']} at or under {options['threshold']}"
+
+
 def keys(event: Event) -> tuple[str, ...]:
     """ "saturated" or "complete"."""
     return (event.failure or Ending.COMPLETE.value,)

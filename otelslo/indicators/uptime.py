@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from otelslo.endpoint import http_url, port_of
+from otelslo.endpoint import host_header, http_url, port_of
 from otelslo.errors import BadValue, DefinitionError, Place, shown
 from otelslo.event import GOOD, Ending, Event, Judgement, Outcome
 from otelslo.indicators import Option, Options, Rule, by_table, http_keys, rule
@@ -45,6 +45,11 @@ class Target:
     @property
     def host(self) -> str:
         return self.url.hostname or ""
+
+    @property
+    def shown(self) -> str:
+        """Without user, password and query."""
+        return f"{self.url.scheme}://{host_header(self.url)}{self.url.path}"
 
     def __str__(self) -> str:
         return self.text
@@ -190,6 +195,12 @@ def check(options: Options) -> None:
     if threshold_ns is not None and threshold_ns > timeout_ns:
         problem = f"a threshold of {format_duration(threshold_ns)} is longer than the timeout"
         raise BadValue(problem, f"Write {format_duration(timeout_ns)} at most, or a longer timeout")
+
+
+def measures(options: Options) -> str:
+    """What is asked, how often; without the password of a URL."""
+    asked = options["url"].shown if options["url"] is not None else options["call"]
+    return f"{asked}, every {format_duration(options['every'])}, timeout {format_duration(options['timeout'])}"
 
 
 def keys(event: Event) -> tuple[str, ...]:

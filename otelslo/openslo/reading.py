@@ -202,9 +202,9 @@ class Reading:
         for part, needed in ((length, word != "Occurrences"), (bar, word == "Timeslices")):
             if part is not None and not needed:
                 self.note(part, f"it has no meaning with {word}; it is ignored", "Leave it out")
-        if method is None or word == "Occurrences":
+        draft.put("budgeting", METHODS[word], spec if method is None else method)
+        if word == "Occurrences":
             return
-        draft.put("budgeting", METHODS[word], method)
         length = objective.need("timeSliceWindow", "5m")
         draft.put("slice", duration_text(length.parse(_slice_ns)), length)
         if word == "Timeslices":
