@@ -199,7 +199,7 @@ def test_what_one_worker_has_met_the_others_know(make_engine) -> None:
     other.housekeeping()
     say(other, (5, "t"), **{"gen_ai.request.model": "new"})
     series = NAMES | {("gen_ai.request.model", "new")}
-    assert told(other)["gen_ai.server.request.duration", series] == (1, 0.005)
+    assert told(other)["gen_ai.server.request.duration", series][0] == 1
 
 
 def test_nothing_is_counted_or_made_where_it_is_off(make_engine) -> None:
