@@ -34,22 +34,8 @@ from .results import Results
 GROUPS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
     for module in (
-        *(
-            record,
-            middleware,
-            wsgi,
-            track,
-            streaming,
-            gen_ai,
-            serving,
-            scaling,
-            core,
-            startup,
-            leader,
-            export,
-            server,
-            tail,
-        ),
+        *(record, middleware, wsgi, track, streaming, gen_ai, serving, scaling, core, startup),
+        *(leader, export, server, tail),
     )
 }
 
