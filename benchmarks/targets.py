@@ -24,6 +24,8 @@ TARGETS: dict[str, float] = {
     "stream_generator_token_added_ns": 500,
     "stream_async_generator_token_added_ns": 500,
     "stream_iterator_token_added_ns": 500,
+    "gen_ai_call_added_ns": 20_000,
+    "gen_ai_stream_added_ns": 40_000,
     "budget_allows_yes_ns": 1_000,
     "budget_allows_no_ns": 1_000,
 }

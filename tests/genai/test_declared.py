@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from otelslo import DefinitionError, config
 from otelslo.genai.declared import GenAI
+from otelslo.genai.instruments import INSTRUMENTS
 
 SLOS = "slos:\n  - {name: done, target: 99%, match: {kind: call}}\n"
 GOOD = "gen_ai:\n  - operation: chat\n    provider: openai\n"
@@ -58,6 +60,14 @@ def test_what_cannot_be_meant(tmp_path: Path, text: str, line: int, problem: str
     assert f"slo.yaml:{line}:" in str(refused.value)
     assert problem in str(refused.value)
     assert remedy in str(refused.value)
+
+
+def test_the_page_of_documentation_is_right(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "gen_ai.md").read_text()
+    (snippet,) = re.findall(r"^```yaml\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    (found,) = load(tmp_path, snippet)
+    assert found.attributes({}) == ("chat", "vllm", "llama-3.1-8b")
+    assert [one.name for one in INSTRUMENTS if f"| `{one.name}` |" not in text] == []
 
 
 def test_in_python(tmp_path: Path) -> None:

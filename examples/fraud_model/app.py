@@ -1,0 +1,49 @@
+"""A fraud model behind an API: promises on the answers, and on the model call within them.
+
+pip install otelslo fastapi scikit-learn; cd examples/fraud_model
+uvicorn app:app --workers 2 &
+python traffic.py; otelslo status
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from model import VERSION, train
+from pydantic import BaseModel
+
+import otelslo
+from otelslo.asgi import SLOMiddleware
+
+MODEL = train()
+
+app = FastAPI()
+app.add_middleware(SLOMiddleware)  # added last: the outermost, which sees what a client sees
+
+
+class Payment(BaseModel):
+    id: str
+    amount: float
+    foreign: bool
+    hour: int
+
+
+class Answer(BaseModel):
+    id: str
+    score: float
+    is_fraud: bool
+
+
+@otelslo.track("fraud", version=VERSION)
+def predict(payment: Payment) -> float:
+    """The model call, timed apart from the request around it."""
+    score = float(MODEL.predict_proba([[payment.amount, payment.foreign, payment.hour < 6]])[0, 1])
+    if not 0 <= score <= 1:
+        otelslo.current().bad("not_a_probability")
+    return score
+
+
+@app.post("/score")
+def score(payment: Payment) -> Answer:
+    """How likely the payment is a fraud. What is no payment is its client's error, and no budget of ours."""
+    found = predict(payment)
+    return Answer(id=payment.id, score=found, is_fraud=found >= 0.5)
