@@ -38,7 +38,7 @@ from otelslo.observing import Moment, Observing, Told
 from otelslo.plans import Plans
 from otelslo.ring import state
 from otelslo.ring.geometry import Geometry
-from otelslo.rowkey import RowKey
+from otelslo.rowkey import SHED, RowKey
 from otelslo.serving import AtLeast, Serving
 from otelslo.slo import SLO
 from otelslo.status import Status
@@ -196,7 +196,8 @@ class Engine:
     def _is_wanted(self, row_key: str) -> bool:
         """Whether a row counts for an objective as it is defined now; asked only when the ring is nearly full."""
         key = RowKey.parse(row_key)
-        return any((key.slo, key.meaning) == (slo.name, slo.meaning) for slo in self.slos)
+        name = key.group if key.slo == SHED else key.slo
+        return any((name, key.meaning) == (slo.name, slo.meaning) for slo in self.slos)
 
     def _use(self, ring: Ring, notices: list[str]) -> None:
         self.ring, self.notices = ring, notices

@@ -14,6 +14,7 @@ from otelslo.kernels.bounds import USED_WORDS
 from otelslo.latencies import observed, quantile_ns
 from otelslo.notes import SNAP_NS, Marked, snapped
 from otelslo.ring.reader import Reader
+from otelslo.rowkey import SHED
 from otelslo.slices import Slices
 from otelslo.status import Status, assess
 from otelslo.tally import CountSince, Line, Rows, Span, Still, Tally, merged
@@ -80,13 +81,15 @@ def judged(
     found = []
     for definition in definitions:
         excluded, planned = _spans(definition, rows, now_ns, marked)
+        shed_row = dict(by_meaning.get((SHED, definition.meaning), ())).get(definition.name)
         for group, row in by_meaning.get((definition.name, definition.meaning), ()):
             if group in (OVERFLOW, UNKNOWN) and rows.counts(row) == Counts():
                 continue
             line = (book or Book()).line(definition, group, excluded)
             # The compiled count sees each moment anew: it is for what needs no differences of windows.
             simple = definition.slices is None and not excluded and not planned
-            tally = Tally(still, row, now_ns, definition.slices, excluded, count_since if simple else None, line)
+            counted = count_since if simple else None
+            tally = Tally(still, row, now_ns, definition.slices, excluded, counted, line, shed_row)
             status = _status(definition, group, still, row, now_ns, tally, planned)
             alerts = marked.alerts.get((definition.name, group))
             status = replace(status, alerts=tuple(alerts)) if alerts else status
@@ -123,6 +126,7 @@ def _status(
         excluded_since=tally.excluded_since(start_ns),
         planned_bad=sum(tally.events(max(a, start_ns), b).bad for a, b in planned if b > start_ns),
         empty_slices=tally.empty_slices(start_ns),
+        load=tally.load(start_ns),
     )
 
 

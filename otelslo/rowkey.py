@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 SELF = "(otelslo)"  # the row that counts our own faults
 NOTICES = "(notices)"  # rows that count what became of notices; the group is the channel
+SHED = "(shed)"  # rows that count what was shed, good there, of an objective whose slices ask; the group is its name
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from otelslo.definition import (
 from otelslo.errors import BadValue, DefinitionError, Place, shown
 from otelslo.event import OUTCOME_KINDS, Event, Judgement, Outcome, always
 from otelslo.group import Grouping, parse_grouping
-from otelslo.indicators import Indicator, StreamIndicator, load
+from otelslo.indicators import Indicator, RateIndicator, StreamIndicator, load
 from otelslo.keys import OPTION_KEYS, arguments, checked_name, parse_options, parse_reasons
 from otelslo.maintenance import Maintenance, parse_maintenance
 from otelslo.match import Match, UserCode, import_name, parse_match, resolve, texts
@@ -31,7 +31,7 @@ from otelslo.period import Period, Rolling, parse_calendar
 from otelslo.policy import Policy, parse_policy, refuse_dead_steps
 from otelslo.rules import CRASHED, Rules, parse_rules
 from otelslo.shorthand import parse_objective
-from otelslo.slices import OCCURRENCES, Slices, parse_slices
+from otelslo.slices import Slices, parse_rate_slices, parse_slices
 from otelslo.validity import HEALTH_CHECK, INVALID, Validity, parse_validity
 from otelslo.window import format_duration, parse_target, parse_window
 
@@ -52,7 +52,8 @@ class SLO:
     - `target`: "99.9%", 0.999, a Fraction. `window`: "30d", a timedelta, rolling; or `calendar`: day, week, month,
       quarter or year, in `timezone`. `objective`: "p95 < 200ms" says target and threshold of a latency in one.
     - `budgeting`: occurrences, or in slices of time: "timeslices", each good if it meets `slice_target` and
-      `slice_count`, or "ratio_timeslices"; `slice` is their length, `empty_slices` what one without events is.
+      `slice_count`, or "ratio_timeslices"; `slice` is their length, `empty_slices` what one without events is. A
+      throughput is always counted in slices.
     - `sla`: the looser target that this one protects. `owner`, `because`, `runbook_url`, `labels` go with alerts.
     - `alerts`: changes of the burn-rate alerts, or "off"; `notify`: the channels that are told, by default all.
     - `policy`: the steps that `otelslo gate` goes by: see `otelslo.policy`.
@@ -89,7 +90,7 @@ class SLO:
     health_checks: Sequence[str] | None = None
     rules: Mapping[str, str] | None = None
     reasons: Sequence[str] = ()
-    budgeting: str = OCCURRENCES
+    budgeting: str | None = None
     slice: str | timedelta | None = None
     slice_target: str | float | Decimal | Fraction | None = None
     slice_count: int | None = None
@@ -185,9 +186,8 @@ class SLO:
 
     def _surround(self, place: Place) -> None:
         """What goes around the promise: slices, the SLA, metadata, alerts."""
-        given = {key: getattr(self, key) for key in ("slice", "slice_target", "slice_count", "empty_slices")}
         notify = None if self.notify is None else tuple(texts(self.notify, place.at("notify")))
-        slices = parse_slices(self.budgeting, given, place)
+        slices = self._parse_slices(place)
         slice_ns = None if slices is None else slices.length_ns
         plan = parse_alerts(
             self.alerts,
@@ -206,6 +206,17 @@ class SLO:
             release_policy=self._parse_policy(plan, slice_ns, place.at("policy")),
             planned=parse_maintenance(self.maintenance, place.at("maintenance")),
         )
+
+    def _parse_slices(self, place: Place) -> Slices | None:
+        given = {key: getattr(self, key) for key in ("slice", "slice_target", "slice_count", "empty_slices")}
+        if not hasattr(self._indicator, "promise"):
+            return parse_slices(self.budgeting, given, place)
+        if self.group_by:
+            problem = "the rate is promised of all requests together"
+            remedy = "Leave it out, or write an SLO with a rate of its own for each: match: {route: ...}"
+            raise place.at("group_by").error(problem, remedy, at_key=True)
+        rate = cast("RateIndicator", self._indicator).promise(self._options)
+        return parse_rate_slices(rate, self.budgeting, given, place)
 
     def _parse_policy(self, plan: AlertPlan, slice_ns: int | None, place: Place) -> Policy:
         policy = parse_policy(self.policy, place)
@@ -247,9 +258,10 @@ class SLO:
         )
 
     def _meaning_parts(self) -> dict[str, object]:
+        known = self._indicator.OPTIONS
         return {
             "indicator": self.indicator,
-            "options": {key: str(value) for key, value in self._options.items()},
+            "options": {key: str(value) for key, value in self._options.items() if not known[key].of_slices},
             "match": self._match_json(),
             "rules": {key: list(judgement) for key, judgement in self._rules.replaced.items()},
             "exclude": [rule.to_json() for rule in self._validity.exclusions],

@@ -28,7 +28,7 @@ VALUES = {
     "clock",
     "_version",
 }
-PROMISE = {"about", "alerts", "period", "shorthand", "slices"}
+PROMISE = {"about", "alerts", "period", "shorthand", "slices", "throughput"}
 DEFINITIONS = (
     VALUES | PROMISE | {"match", "group", "rules", "validity", "indicators", "maintenance", "recurrence", "slo"}
 )
@@ -58,7 +58,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "notes": set(),
     "revisions": set(),
     "about": {"errors"},
-    "slices": {"counts", "errors", "window"},
+    "throughput": {"counts", "errors", "window"},
+    "slices": {"counts", "errors", "throughput", "window"},
     "recurrence": {"errors", "window"},
     "maintenance": {"errors", "period", "recurrence", "window"},
     "shorthand": {"errors", "window"},
@@ -66,7 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "match": {"errors", "event"},
     "group": VALUES | {"match"},
     "validity": VALUES | {"match"},
-    "indicators": VALUES | {"indicators"},
+    "indicators": VALUES | {"indicators", "throughput"},
     "rules": VALUES | {"indicators", "validity"},
     "keys": DEFINITIONS,
     "slo": DEFINITIONS | {"keys", "policy"},
@@ -85,7 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kernels": {"kernels"},
     "latencies": {"kernels"},
     "ring": RING,
-    "tally": {"counts", "ring", "rowkey", "slices"},
+    "tally": {"counts", "ring", "rowkey", "slices", "throughput"},
     "evaluate": DECIDERS | RING | {"latencies", "tally"},
     "names": RING,
     "plans": VALUES | {"kernels"},

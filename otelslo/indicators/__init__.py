@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, cast
 
 from otelslo.errors import DefinitionError, nearest, shown
 from otelslo.event import GOOD, Ending, Event, Judgement, Outcome, always
+from otelslo.throughput import Throughput
 
 ENTRY_POINTS = "otelslo.indicators"
 CASCADE = "oom_cascade"  # the key of a failure that follows from an OOM that took the engine down
@@ -23,12 +24,16 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A key of the definition that only this indicator knows. `parse` raises BadValue; durations become int ns."""
+    """A key of the definition that only this indicator knows. `parse` raises BadValue; durations become int ns.
+
+    `of_slices`: it decides about slices and not about events, so that with another value the history stays.
+    """
 
     parse: Callable[[Any], Any]
     required: bool = False
     default: Any = None
     example: str = ""
+    of_slices: bool = False
 
 
 class Rule(NamedTuple):
@@ -87,6 +92,13 @@ class StreamIndicator(Indicator, Protocol):
 
     def answered_by(self, event: Event, options: Options) -> Judgement:
         """What an answer that someone calls good is worth: good, if its pace is."""
+
+
+class RateIndicator(Indicator, Protocol):
+    """A member whose events make up slices in which a rate is kept or not; what is bad as "shed" is counted apart."""
+
+    def promise(self, options: Options) -> Throughput:
+        """What a slice is judged by."""
 
 
 class DatedIndicator(Indicator, Protocol):
