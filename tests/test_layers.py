@@ -74,6 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "budget": {"burn", "counts", "window"},
     "burn": {"counts", "window"},
     "status": DECIDERS,
+    "capacity": {"counts", "throughput", "window"},
     "binomial": set(),
     "explanation": DECIDERS - {"clock"},
     "explain": (DECIDERS - {"clock"}) | {"explanation"},
@@ -155,7 +156,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": ENGINE
     | {"explain", "explanation", "notice", "oncall"}
     | {"engine", "exporters", "channels", "asgi", "cli", "runner", "default", "__init__", "openslo"}
-    | {"edge", "frameworks", "lint", "routes"},
+    | {"capacity", "edge", "frameworks", "lint", "routes"},
 }
 
 
@@ -230,7 +231,18 @@ def test_import_loads_nothing_heavy(module: str) -> None:
 
 
 def test_deciders_know_no_clock_and_no_io() -> None:
-    for name in ("budget", "burn", "status", "binomial", "alerting", "policy", "explain", "limits"):
+    for name in (
+        "budget",
+        "burn",
+        "status",
+        "binomial",
+        "alerting",
+        "policy",
+        "explain",
+        "limits",
+        "throughput",
+        "capacity",
+    ):
         imported = {
             alias.name.split(".")[0]
             for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text()))
