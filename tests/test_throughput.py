@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
+import yaml
 from drive import advance, cells
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,6 +17,7 @@ from simulated import NoHistory
 
 import otelslo
 from otelslo import SLO
+from otelslo.cli.capacity import command as capacity
 from otelslo.committed import CommittedRows
 from otelslo.counts import Counts
 from otelslo.definition import Definition
@@ -378,3 +383,19 @@ def test_as_openslo_and_back(slo):
     """The rate has no word there: it goes under `otelslo` as a source's own keys."""
     (same,) = read(write([slo]), "slo.yaml").slos
     assert same.definition() == slo.definition()
+
+
+def test_the_page_says_what_is_true():
+    """Its objective is one, and its command is understood."""
+    page = (Path(__file__).parent.parent / "docs" / "indicators" / "throughput.md").read_text()
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
+    (item,) = yaml.safe_load(text)["slos"]
+    slo = SLO.from_mapping(item)
+    assert (slo.slices.rate.needed(slo.slices.length_ns), slo.slices.rate.share) == (60_000, Fraction(99, 100))
+    (line,) = re.findall(r"^```sh\notelslo capacity (.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
+    told = capacity.make_context("capacity", shlex.split(line)).params
+    assert (told["slo"], told["rates"], told["at_least"]) == (slo.name, [100, 200, 400], 200)
+    told = Load(slo.slices.rate, MINUTE_NS).to_json()
+    assert {key for key in told if f"| `{key}` |" in page} == told.keys() - {"promise_per_s", "share", "scope", "note"}
+    row_mib = [Geometry().for_objectives([], [ns]).row_bytes / 2**20 for ns in (MINUTE_NS, 10 * SECOND_NS)]
+    assert [round(mib, 1) for mib in row_mib] == [1.2, 7.0]
