@@ -21,10 +21,8 @@ from otelslo import config as configuration
 from otelslo import exporters
 from otelslo.calls import CallSites, Track
 from otelslo.clock import Clock, SystemClock
-from otelslo.counts import Counts
 from otelslo.definition import Definition
 from otelslo.errors import OtelsloError
-from otelslo.evaluate import Book, Traffic, statuses, traffic
 from otelslo.event import Event
 from otelslo.faults import Faults
 from otelslo.genai.declared import GenAI
@@ -40,10 +38,10 @@ from otelslo.plans import Plans
 from otelslo.registry import Registry
 from otelslo.ring import state
 from otelslo.ring.geometry import Geometry
-from otelslo.rowkey import RowKey
-from otelslo.serving import AtLeast, Serving
+from otelslo.rowkey import SHED, RowKey
+from otelslo.serving import Serving
 from otelslo.slo import SLO
-from otelslo.status import Status
+from otelslo.standing import Standing
 
 if TYPE_CHECKING:
     from otelslo.kernels.ring import Kernels
@@ -56,7 +54,7 @@ _MOST_NEW_ROWS = 20  # per housekeeping, which runs each second
 _RETRY_ATTACH_S = 1.0
 
 
-class Engine:
+class Engine(Standing):
     """Counts events against objectives, shared by all processes that use the same state directory.
 
     Args:
@@ -204,7 +202,8 @@ class Engine:
     def _is_wanted(self, row_key: str) -> bool:
         """Whether a row counts for an objective as it is defined now; asked only when the ring is nearly full."""
         key = RowKey.parse(row_key)
-        return any((key.slo, key.meaning) == (slo.name, slo.meaning) for slo in self.slos)
+        name = key.group if key.slo == SHED else key.slo
+        return any((name, key.meaning) == (slo.name, slo.meaning) for slo in self.slos)
 
     def _use(self, ring: Ring, notices: list[str]) -> None:
         self.ring, self.notices = ring, notices
@@ -409,58 +408,7 @@ class Engine:
 
         record_batch(self, track, outcomes, latencies_ns)
 
-    # ── what is known ──────────────────────────────────────────────────────────────────────────────────────────────
-    def count_since(self, row: int, start_ns: int) -> Counts:
-        """Events of a row since the slot of ring time `start_ns`."""
-        if self._pid != os.getpid():
-            self.attach()
-        page = self.ring.blocks.page
-        with self._counting:
-            if self.kernels.count(page.address, row, start_ns) < 0:  # rare: the reader asks again as often as needed
-                return self.ring.reader.window(row, start_ns, self.clock.ring_ns()).counts
-            good, bad, excluded = page.words[at.P_COUNTS // 8 : at.P_COUNTS // 8 + 3].tolist()
-        return Counts(good, bad, excluded)
-
-    def count(self, slo: str, window_ns: int) -> Counts:
-        """Events of an objective, all groups together, in the last `window_ns`.
-
-        Raises:
-            KeyError: there is no objective of that name.
-        """
-        self.start()
-        objective = next((o for o in self.objectives if o.slo.name == slo), None)
-        if objective is None:
-            raise KeyError(slo)
-        start = self.clock.ring_ns() - window_ns
-        mine = (objective.slo.name, objective.slo.meaning)
-        reader, total = self.ring.reader, Counts()
-        for row in range(reader.rows):  # not only those that this worker has met
-            key = reader.row_name(row)
-            if (key.slo, key.meaning) == mine:
-                total += self.count_since(row, start)
-        return total
-
-    def status(self) -> list[Status]:
-        """One status per objective and group, now."""
-        self.start()
-        return self._judged(self.definitions)
-
-    def _judged(self, definitions: Iterable[Definition], book: Book | None = None) -> list[Status]:
-        marked = self._marks(self.clock.wall_ns() - max((one.window_ns for one in self.definitions), default=0))
-        return statuses(definitions, self.ring.reader, self.clock.ring_ns(), self.count_since, marked, book)
-
-    def budget_allows(self, slo: str, group: str | None = None, *, at_least: AtLeast = 0) -> bool:
-        """Whether there is error budget left to spend on what is risky; for use in requests. Never raises.
-
-        A dict look-up of what the background thread computes each second of what was ever asked. Yes while nothing is
-        known: at first, without events, for an unknown name (logged once), and when a no is older than 5 s.
-
-        Args:
-            group: as statuses name it; None is all groups of the objective together.
-            at_least: the share of the budget that must be left, 0 to 1 ("25%", 0.25). An exhausted budget never allows.
-        """
-        return self._serving.allows(slo, group, at_least)
-
+    # ── what cold paths tell and ask ────────────────────────────────────────────────────────────────────────────────
     def observe(self, limit: str, value: Told | None = None, *, since: Moment | None = None) -> None:
         """Tell the value of a limit, or since when its age grows: see `Observing.tell`. Writes to disk: no hot path."""
         self.observing.tell(limit, value, since)
@@ -471,19 +419,6 @@ class Engine:
             if self._pid != os.getpid():
                 self.attach()
             self.runner.want()
-
-    def traffic(self, window_ns: int = 300_000_000_000) -> list[Traffic]:
-        """Traffic and latency percentiles of every route and call site in the last `window_ns` (two hours at most)."""
-        self.start()
-        return list(traffic(self.ring.reader, self.clock.ring_ns(), window_ns))
-
-    def in_flight(self) -> int:
-        """Requests begun and not ended, in all workers."""
-        return self.ring.reader.in_flight()
-
-    def faults(self) -> dict[str, int]:
-        """Our own faults by reason, all workers, since the ring's birth."""
-        return self.own_faults.counts()
 
     # ── off the request path ───────────────────────────────────────────────────────────────────────────────────────
     def housekeeping(self) -> None:

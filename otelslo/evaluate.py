@@ -15,6 +15,7 @@ from otelslo.kernels.bounds import USED_WORDS
 from otelslo.latencies import observed, quantile_ns
 from otelslo.notes import SNAP_NS, Marked, snapped
 from otelslo.ring.reader import Reader
+from otelslo.rowkey import SHED
 from otelslo.slices import Slices
 from otelslo.status import Status, assess
 from otelslo.tally import CountSince, Line, Marks, Rows, Span, Still, Tally, merged
@@ -88,6 +89,7 @@ def judged(
     found = []
     for definition in definitions:
         excluded, planned = _spans(definition, rows, now_ns, marked)
+        shed_row = dict(by_meaning.get((SHED, definition.meaning), ())).get(definition.name)
         for group, row in by_meaning.get((definition.name, definition.meaning), ()):
             if group in (OVERFLOW, UNKNOWN) and every.counts(row) == Counts():
                 continue
@@ -97,7 +99,7 @@ def judged(
             simple = definition.slices is None and not excluded and not planned and dated is None
             counter = count_since if simple else None
             its = marks if definition.slices is not None and definition.slices.unattended else None
-            tally = Tally(every, row, now_ns, definition.slices, excluded, counter, line, its)
+            tally = Tally(every, row, now_ns, definition.slices, excluded, counter, line, its, shed_row)
             status = _status(definition, group, every, row, now_ns, tally, planned)
             alerts = marked.alerts.get((definition.name, group))
             status = replace(status, alerts=tuple(alerts)) if alerts else status
@@ -135,6 +137,7 @@ def _status(
         planned_bad=sum(tally.events(max(a, start_ns), b).bad for a, b in planned if b > start_ns),
         empty_slices=tally.empty_slices(start_ns),
         unattended_slices=tally.unattended_slices(start_ns),
+        load=tally.load(start_ns),
     )
 
 

@@ -114,7 +114,7 @@ class Judge:
         return found
 
     def _judge(self, event: Event) -> tuple[int, ...]:
-        entries = []
+        entries: list[Entry] = []
         wall_ns = self._ring.clock.wall_ns() if self._planned or self._aging else 0
         if self._aging:
             event = replace(event, known=Known(self.facts, wall_ns))
@@ -122,14 +122,12 @@ class Judge:
             if not objective.slo.matches(event.kind, event.route, event.method, event.host):
                 continue
             try:
-                entry = objective.entry(event, wall_ns)
+                entries += objective.entries(event, wall_ns)
             except Exception as e:
                 self._fault("user_code", f"{objective.slo.name}: {type(e).__name__}: {e}; judged without it")
-                entry = objective.plain_entry(event, wall_ns)
-            if entry is not None:
-                entries.append(entry)
+                entries += objective.plain_entries(event, wall_ns)
         if len(entries) > at.MAX_PLAN_ROWS:
-            self._fault("capacity", f"an event belongs to {len(entries)} objectives, {at.MAX_PLAN_ROWS} were counted")
+            self._fault("capacity", f"an event counts on {len(entries)} rows, {at.MAX_PLAN_ROWS} were counted on")
             del entries[at.MAX_PLAN_ROWS :]
         labels = Labels(
             route=self._names.string(event.route or ""),

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from otelslo.definition import OVERFLOW, UNKNOWN
+from otelslo.definition import CELLS, OVERFLOW, UNKNOWN
 from otelslo.errors import OtelsloError
 from otelslo.event import Event, Judgement, Outcome
 from otelslo.kernels import layout as at
 from otelslo.plans import Entry
-from otelslo.rowkey import RowKey
+from otelslo.rowkey import SHED, RowKey
 from otelslo.rules import CRASHED
-from otelslo.slo import MAINTAINED, SLO
+from otelslo.slo import SLO
+from otelslo.verdicts import MAINTAINED
 
 if TYPE_CHECKING:
     from otelslo.ring.live import Ring
+
+_SHED = Outcome("bad", "shed")
 
 
 class Objective:
@@ -39,6 +42,8 @@ class Objective:
             self._make(OVERFLOW)
         else:
             self._unnamed = self._make(None)
+        rate = slo.slices is not None and slo.slices.rate is not None
+        self._shed = (self._shed_entry(),) if rate else ()
 
     def row_of(self, event: Event) -> int:
         """The row that counts this event."""
@@ -63,28 +68,34 @@ class Objective:
         ):
             self.row_of(event)
 
-    def entry(self, event: Event, wall_ns: int) -> Entry | None:
-        """What this event, ending at `wall_ns` (Unix ns), writes here; None if it is not this objective's.
+    def entries(self, event: Event, wall_ns: int) -> tuple[Entry, ...]:
+        """What this event, ending at `wall_ns` (Unix ns), writes here; nothing if it is not this objective's.
 
         User code may raise.
         """
         maintained = self.slo.planned.active(wall_ns)
         judgement = self.slo.in_maintenance(event) if maintained else self.slo.judge(event)
-        return None if judgement is None else self._entry(event, judgement)
+        return () if judgement is None else self._entries(event, judgement)
 
-    def plain_entry(self, event: Event, wall_ns: int) -> Entry:
+    def plain_entries(self, event: Event, wall_ns: int) -> tuple[Entry, ...]:
         """What this event writes by maintenance and the indicator alone, where user code has failed."""
         maintained = self.slo.planned.active(wall_ns)
-        return self._entry(event, MAINTAINED if maintained else self.slo.by_indicator(event))
+        return self._entries(event, MAINTAINED if maintained else self.slo.by_indicator(event))
 
-    def _entry(self, event: Event, judgement: Judgement) -> Entry:
+    def _entries(self, event: Event, judgement: Judgement) -> tuple[Entry, ...]:
         threshold = judgement.threshold_ns
-        return Entry(
+        own = Entry(
             self.row_of(event),
             at.NO_THRESHOLD if threshold is None else threshold,
             self.slo.cell(judgement.within),
             self.slo.cell(judgement.beyond),
         )
+        return (own, *self._shed) if judgement.within == _SHED else (own,)
+
+    def _shed_entry(self) -> Entry:
+        """What a shed event writes beside: the ring's slots know good and bad, but no reasons, and slices ask."""
+        key = RowKey(SHED, self.slo.meaning, self.slo.name, (_SHED.reason, *[""] * (CELLS - 1))).text()
+        return Entry(self._ring.directory.row(key, self._ring.clock.ring_ns()), at.NO_THRESHOLD, 0, 0)
 
     def crash_entry(self) -> Entry:
         """What a request in flight writes here if its worker is killed; its group is not known by then."""

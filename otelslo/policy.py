@@ -212,11 +212,13 @@ def _budget_text(status: Status) -> str:
 
 
 def _basis_text(status: Status) -> str:
-    """Of what the budget is, where that has not been observed whole. How many slices come does not rest on traffic."""
+    """Of what the budget is, where that has not been observed whole. How many slices come does not rest on traffic,
+    unless idle ones are left out."""
     if status.projected is None:
         return ""
     whole = status.window if status.end_ns is None else f"the {status.window.partition(' ')[0]}"
-    return f" of {whole}" if status.slices is not None else f" of {whole} at this traffic"
+    by_traffic = status.slices is None or status.slices.rate is not None
+    return f" of {whole} at this traffic" if by_traffic else f" of {whole}"
 
 
 def _rounded_down(value: Fraction) -> Fraction:

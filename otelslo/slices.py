@@ -13,6 +13,7 @@ from typing import Any
 
 from otelslo.counts import Counts
 from otelslo.errors import Place, shown
+from otelslo.throughput import Throughput
 from otelslo.window import HOUR_NS, SECOND_NS, format_duration, format_target, parse_positive_duration, parse_target
 
 OCCURRENCES, TIMESLICES, RATIO_TIMESLICES = "occurrences", "timeslices", "ratio_timeslices"
@@ -32,7 +33,7 @@ class Slices:
     In `timeslices` a slice is one unit: good if good / valid >= `bar` (given one) and valid >= `least`. In
     `ratio_timeslices` it is RATIO_PARTS units, good in the proportion of its events. `empty` says what a slice without
     valid events is; "ignore" excludes it. `unattended` says it of one in which no worker was attached either; None: the
-    same.
+    same. With `rate` the promised rate decides instead, and `bar` is its share.
     """
 
     method: str
@@ -41,14 +42,18 @@ class Slices:
     least: int = 0
     empty: str = "ignore"
     unattended: str | None = None
+    rate: Throughput | None = None
 
     @property
     def parts(self) -> int:
         """Units that one slice consists of."""
         return RATIO_PARTS if self.method == RATIO_TIMESLICES else 1
 
-    def of(self, events: Counts, attended: bool = True) -> Counts:
-        """The units of one closed slice with these events; `attended` is whether any worker was attached in it."""
+    def of(self, events: Counts, shed: int = 0, *, attended: bool = True) -> Counts:
+        """The units of one closed slice with these events, of whose bad ones so many were shed; `attended` is whether
+        any worker was attached in it."""
+        if self.rate is not None:
+            return self.rate.of(events, shed, self.length_ns)
         if events.valid == 0:
             return self._by(self.empty if attended or self.unattended is None else self.unattended)
         if self.method == RATIO_TIMESLICES:
@@ -64,6 +69,8 @@ class Slices:
     @property
     def text(self) -> str:
         """For people: "5m slices with 95% good, at least 10 events"."""
+        if self.rate is not None:
+            return f"{format_duration(self.length_ns)} slices with {self.rate.text}"
         bars = [f"{format_target(self.bar)} good"] if self.bar is not None else []
         bars += [f"at least {self.least} events"] if self.least else []
         return f"{format_duration(self.length_ns)} slices" + (f" with {', '.join(bars)}" if bars else "")
@@ -76,11 +83,12 @@ class Slices:
             "least": self.least,
             "empty": self.empty,
             "unattended": self.unattended,
+            "rate": None if self.rate is None else self.rate.to_json(),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Slices:
-        bar = data["bar"]
+        bar, rate = data["bar"], data.get("rate")
         return cls(
             str(data["method"]),
             int(data["length_ns"]),
@@ -88,7 +96,23 @@ class Slices:
             int(data["least"]),
             str(data["empty"]),
             data.get("unattended"),
+            None if rate is None else Throughput.from_json(rate),
         )
+
+
+def parse_rate_slices(rate: Throughput, budgeting: object, given: Mapping[str, object], place: Place) -> Slices:
+    """Slices in which a rate is kept, of the length `slice`; whatever else decides about slices is refused.
+
+    Raises DefinitionError.
+    """
+    if budgeting not in (None, TIMESLICES):
+        problem = "a rate is kept or not in a slice of time, so it is counted in timeslices"
+        raise place.at("budgeting").error(problem, "Leave it out", at_key=True)
+    for key in _KEYS[1:]:
+        if given.get(key) is not None:
+            problem = "the rate and its share say which slices are good, and idle ones are left out"
+            raise place.at(key).error(problem, "Leave it out", at_key=True)
+    return Slices(TIMESLICES, _length_ns(given, "1m", place), rate.share, rate=rate)
 
 
 def parse_slices(budgeting: object, given: Mapping[str, object], place: Place) -> Slices | None:
@@ -97,6 +121,7 @@ def parse_slices(budgeting: object, given: Mapping[str, object], place: Place) -
 
     Raises DefinitionError.
     """
+    budgeting = OCCURRENCES if budgeting is None else budgeting
     if budgeting not in METHODS:
         raise place.at("budgeting").error(f"{shown(budgeting)} is no budgeting method", f"Write {', '.join(METHODS)}")
     for key in _KEYS:
@@ -105,10 +130,7 @@ def parse_slices(budgeting: object, given: Mapping[str, object], place: Place) -
             raise place.at(key).error(problem, "Add budgeting: timeslices, or leave it out", at_key=True)
     if budgeting == OCCURRENCES:
         return None
-    length_ns = place.at("slice").parse(parse_positive_duration, _or(given.get("slice"), "5m"))
-    if length_ns % STEP_NS or not STEP_NS <= length_ns <= 24 * HOUR_NS:
-        problem = f"{format_duration(length_ns)} is no slice"
-        raise place.at("slice").error(problem, "Use a multiple of 10s up to 24h; 1m or 5m is usual")
+    length_ns = _length_ns(given, "5m", place)
     empty = _or(given.get("empty_slices"), "ignore")
     if empty not in EMPTY_RULES:
         raise place.at("empty_slices").error(f"{shown(empty)} is no rule", f"Write {', '.join(EMPTY_RULES)}")
@@ -118,6 +140,14 @@ def parse_slices(budgeting: object, given: Mapping[str, object], place: Place) -
         raise place.at("unattended").error(f"{shown(unattended)} is no rule", remedy)
     bar, least = _bars(str(budgeting), given, place)
     return Slices(str(budgeting), length_ns, bar, least, str(empty), None if unattended is None else str(unattended))
+
+
+def _length_ns(given: Mapping[str, object], default: str, place: Place) -> int:
+    length_ns = place.at("slice").parse(parse_positive_duration, _or(given.get("slice"), default))
+    if length_ns % STEP_NS or not STEP_NS <= length_ns <= 24 * HOUR_NS:
+        problem = f"{format_duration(length_ns)} is no slice"
+        raise place.at("slice").error(problem, "Use a multiple of 10s up to 24h; 1m or 5m is usual")
+    return length_ns
 
 
 def _bars(budgeting: str, given: Mapping[str, object], place: Place) -> tuple[Fraction | None, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -20,10 +20,14 @@ from otelslo.definition import (
     meaning_of,
     reason_cells,
 )
-from otelslo.errors import BadValue, DefinitionError, Place, shown
-from otelslo.event import EDGE_KINDS, GOOD, OUTCOME_KINDS, Event, Judgement, Outcome, always
+from otelslo.errors import DefinitionError, Place, shown
+from otelslo.event import EDGE_KINDS, Event, Outcome
 from otelslo.group import Grouping, parse_grouping
-from otelslo.indicators import AgingIndicator, DailyIndicator, Indicator, LabelIndicator, StreamIndicator, load
+from otelslo.indicators import (
+    Indicator,
+    RateIndicator,
+    load,
+)
 from otelslo.keys import (
     OPTION_KEYS,
     arguments,
@@ -33,37 +37,34 @@ from otelslo.keys import (
     parse_reasons,
     usual_slices,
 )
-from otelslo.labelled import Labelled
 from otelslo.maintenance import Maintenance, parse_maintenance
 from otelslo.match import Match, UserCode, import_name, parse_match, resolve, texts
-from otelslo.models import Facts
 from otelslo.period import Period, Rolling, parse_calendar
 from otelslo.policy import Policy, parse_policy, refuse_dead_steps
 from otelslo.rules import CRASHED, Rules, parse_rules
 from otelslo.shorthand import parse_objective
-from otelslo.slices import Slices, parse_slices
+from otelslo.slices import Slices, parse_rate_slices, parse_slices
 from otelslo.validity import HEALTH_CHECK, INVALID, Validity, parse_validity
+from otelslo.verdicts import MAINTENANCE, NOT_GOOD, Judging
 from otelslo.window import DAY_NS, format_duration, parse_target, parse_window
 
 __all__ = ["OVERFLOW", "SLO", "UNKNOWN", "Definition", "rules_table"]
 
-NOT_GOOD = "not_good"
-MAINTENANCE = "maintenance"
-MAINTAINED = always(Outcome("excluded", MAINTENANCE))
 DEFAULT_TARGET, DEFAULT_WINDOW = "99.9%", "30d"
 _MOST_GROUPS = 10_000
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class SLO:
+class SLO(Judging):
     """`good / valid >= target` over a window. Every argument is checked at once; DefinitionError if wrong.
 
     - `indicator`: a file's name in otelslo/indicators/ ("availability", "latency", "websocket"), or an installed one.
     - `target`: "99.9%", 0.999, a Fraction. `window`: "30d", a timedelta, rolling; or `calendar`: day, week, month,
       quarter or year, in `timezone`. `objective`: "p95 < 200ms" says target and threshold of a latency in one.
-    - `budgeting`: occurrences, or in slices of time (the default of saturation): "timeslices", each good if it meets
-      `slice_target` and `slice_count`, or "ratio_timeslices"; `slice` is their length, `empty_slices` what one without
-      events is; `unattended`: bad or ignore, one in which no worker was attached either.
+    - `budgeting`: occurrences, or in slices of time: "timeslices", each good if it meets `slice_target` and
+      `slice_count`, or "ratio_timeslices". A saturation is in timeslices by default, a throughput always. `slice` is
+      their length, `empty_slices` says what one without events is, and `unattended` (bad or ignore) what one is in
+      which no worker was attached either.
     - `sla`: the looser target that this one protects. `owner`, `because`, `runbook_url`, `labels` go with alerts.
     - `alerts`: changes of the burn-rate alerts, or "off"; `notify`: the channels that are told, by default all.
     - `policy`: the steps that `otelslo gate` goes by: see `otelslo.policy`.
@@ -199,10 +200,8 @@ class SLO:
 
     def _surround(self, place: Place) -> None:
         """What goes around the promise: slices, the SLA, metadata, alerts."""
-        keys = ("slice", "slice_target", "slice_count", "empty_slices", "unattended")
-        given = {key: getattr(self, key) for key in keys}
         notify = None if self.notify is None else tuple(texts(self.notify, place.at("notify")))
-        slices = parse_slices(*usual_slices(self.budgeting, given, self._indicator), place)
+        slices = self._parse_slices(place)
         slice_ns = slices.length_ns if slices is not None else DAY_NS if self._daily is not None else None
         plan = parse_alerts(
             self.alerts,
@@ -221,6 +220,18 @@ class SLO:
             release_policy=self._parse_policy(plan, slice_ns, place.at("policy")),
             planned=parse_maintenance(self.maintenance, place.at("maintenance")),
         )
+
+    def _parse_slices(self, place: Place) -> Slices | None:
+        keys = ("slice", "slice_target", "slice_count", "empty_slices", "unattended")
+        given = {key: getattr(self, key) for key in keys}
+        if not hasattr(self._indicator, "promise"):
+            return parse_slices(*usual_slices(self.budgeting, given, self._indicator), place)
+        if self.group_by:
+            problem = "the rate is promised of all requests together"
+            remedy = "Leave it out, or write an SLO with a rate of its own for each: match: {route: ...}"
+            raise place.at("group_by").error(problem, remedy, at_key=True)
+        rate = cast("RateIndicator", self._indicator).promise(self._options)
+        return parse_rate_slices(rate, self.budgeting, given, place)
 
     def _parse_policy(self, plan: AlertPlan, slice_ns: int | None, place: Place) -> Policy:
         policy = parse_policy(self.policy, place)
@@ -305,86 +316,9 @@ class SLO:
         return self._validity
 
     @property
-    def measures(self) -> str | None:
-        """For people: what is measured for it, where its events are its own."""
-        told = getattr(self._indicator, "measures", None)
-        return None if told is None else str(told(self._options))
-
-    def option(self, key: str) -> Any:
-        """An option of the indicator as it is in force, a duration in ns; None if it has no such option."""
-        return self._options.get(key)
-
-    @property
-    def dynamic(self) -> bool:
-        """Whether a judgement needs the event itself, beyond its `facts`: user code or a header decides."""
-        asked = (self._where, self._good, self._valid)
-        return self._validity.dynamic or any(code is not None for code in asked)
-
-    @property
-    def streamed(self) -> bool:
-        """Whether a judgement may need the pace of a stream: the indicator's, or user code's."""
-        asked = (self._where, self._good, self._valid)
-        return self._streams is not None or any(code is not None for code in asked)
-
-    @property
-    def dated(self) -> bool:
-        """Whether its events have a time of their own, and are counted in the history alone."""
-        return getattr(self._indicator, "DATED", False)
-
-    @property
-    def needs_texts(self) -> bool:
-        """Whether outputs are kept that are longer than a class: its indicator's, or the app's own code reads them."""
-        asked = any(code is not None for code in (self._where, self._good, self._valid))
-        return asked or self._validity.dynamic or getattr(self._indicator, "TEXTS", False)
-
-    @property
-    def daily(self) -> bool:
-        """Whether it counts one unit for each UTC day, from the `tally` of that day's predictions."""
-        return self._daily is not None
-
-    def settled(self, labelled: Labelled) -> bool:
-        """Whether this prediction is judged without a label, and none can change what it is."""
-        asked = any(code is not None for code in (self._where, self._good, self._valid))
-        return not asked and cast("LabelIndicator", self._indicator).settled(labelled, self._options)
-
-    def tally(self, event: Event) -> Mapping[str, int]:
-        """What a labelled prediction adds to the sums of its day, of a daily objective; nothing if it is no part of it.
-
-        What user code raises goes to the caller.
-        """
-        judgement = self.judge(event)
-        if judgement is None or judgement.within.kind != "good" or event.labelled is None:
-            return {}
-        return cast("DailyIndicator", self._indicator).tally(event.labelled, self._options)
-
-    def day(self, sums: Mapping[str, int]) -> tuple[Outcome, Fraction | float | None]:
-        """What a UTC day with these sums is, by the operator's rules too, and its value, None where it has none."""
-        outcome, value = cast("DailyIndicator", self._indicator).day(sums, self._options)
-        changed = self._rules.replaced.get("met" if outcome == GOOD else outcome.reason)
-        return outcome if changed is None else changed.within, value
-
-    @property
-    def _daily(self) -> DailyIndicator | None:
-        return cast("DailyIndicator", self._indicator) if getattr(self._indicator, "DAILY", False) else None
-
-    @property
     def _checks_no_health(self) -> bool:
         """Whether its events have no route that could be a health check's, unless somebody says so."""
         return self.health_checks is None and self._indicator.KIND not in EDGE_KINDS
-
-    @property
-    def ages(self) -> bool:
-        """Whether a judgement changes with time, by what is known of model versions."""
-        return getattr(self._indicator, "AGES", False)
-
-    def turning_points(self, facts: Facts) -> Iterable[int]:
-        """The moments (Unix ns) from which on events may be judged otherwise than before; none if it does not age."""
-        return cast("AgingIndicator", self._indicator).turning_points(facts, self._options) if self.ages else ()
-
-    @property
-    def _streams(self) -> StreamIndicator | None:
-        """The indicator, if it judges the pace of streams."""
-        return cast("StreamIndicator", self._indicator) if getattr(self._indicator, "STREAMED", False) else None
 
     @property
     def grouped_by_attributes(self) -> bool:
@@ -394,64 +328,6 @@ class SLO:
     def matches(self, kind: str, route: str | None, method: str, host: str) -> bool:
         """The static part of `match`: whether such an event can be this objective's."""
         return self._match.covers(kind, route, method, host)
-
-    def judge(self, event: Event) -> Judgement | None:
-        """What this event is, but for its latency; None if `where` says that it is not this objective's.
-
-        `matches` is asked before. The first to speak wins: the app's verdict, exclusions and health checks, `valid`,
-        changed rules, `good`, the indicator. What user code raises goes to the caller.
-        """
-        if self._where is not None and not self._where(event):
-            return None
-        if event.verdict is not None:
-            return self._by_verdict(*event.verdict, event)
-        reason = self._validity.reason(event)
-        if reason is not None:
-            return always(Outcome("excluded", reason))
-        if self._valid is not None and not self._valid(event):
-            return always(Outcome("excluded", INVALID))
-        override = self._rules.override(event)
-        if override is not None:
-            return override
-        if self._good is not None:
-            return self._by_good(self._good(event), event)
-        return self._indicator.judge(event, self._options)
-
-    def in_maintenance(self, event: Event) -> Judgement | None:
-        """As `judge`, for an event that ends within planned maintenance, where nobody else is asked but `where`."""
-        return MAINTAINED if self._where is None or self._where(event) else None
-
-    def by_indicator(self, event: Event) -> Judgement:
-        """What this event is without user code, for when that has failed; never raises.
-
-        The app's verdict (if it is one), health checks, changed rules, the indicator.
-        """
-        if event.verdict is not None and event.verdict[0] in OUTCOME_KINDS:
-            return self._by_verdict(*event.verdict, event)
-        if event.route is not None and event.route in self._validity.health_checks:
-            return always(Outcome("excluded", HEALTH_CHECK))
-        return self._rules.override(event) or self._indicator.judge(event, self._options)
-
-    def _by_verdict(self, kind: str, reason: str, event: Event) -> Judgement:
-        for known in OUTCOME_KINDS:
-            if kind == known:
-                return self._answered(event) if known == "good" else always(Outcome(known, reason))
-        raise BadValue(f"{shown(kind)} is no outcome", "Use good, bad or excluded")
-
-    def _answered(self, event: Event) -> Judgement:
-        """What an event that someone calls good is worth: its latency, its pace or its version's age decides last."""
-        by_event = getattr(self._indicator, "answered_by", None)
-        return self._indicator.answered(self._options) if by_event is None else by_event(event, self._options)
-
-    def _by_good(self, word: object, event: Event) -> Judgement:
-        if isinstance(word, str):
-            return always(Outcome("bad", word or NOT_GOOD))
-        if word is not None and word:
-            return self._answered(event)
-        own = self._indicator.judge(event, self._options)
-        if word is None or own.within.kind == "bad":
-            return own
-        return always(Outcome("bad", NOT_GOOD))
 
     def group_of(self, event: Event) -> str | None:
         """The event's group, "route=/x,method=GET"; UNKNOWN, OVERFLOW, or None if the objective is not grouped."""

@@ -15,6 +15,7 @@ from otelslo.burn import BURN_WINDOWS, burn_rate
 from otelslo.counts import Counts
 from otelslo.period import Period, Rolling
 from otelslo.slices import Slices
+from otelslo.throughput import Load
 from otelslo.window import HOUR_NS, SECOND_NS, format_duration, format_target
 
 HEALTHY, BREACHED, NO_DATA = 0, 1, 3
@@ -48,7 +49,7 @@ class Status:
     `window_ns` is the window's own length, from `start_ns`; a calendar window ends at `end_ns`, after now, and its days
     are those of `timezone`. `counts` are events, or parts of slices (see `slices`). `projected` is the budget of the
     whole window if events go on as they came since it has been observed; None where it has been observed whole.
-    `sla_budget` is that of the looser `sla`.
+    `sla_budget` is that of the looser `sla`. `load` is what came beside a promised rate.
 
     `whole` is False where the ring does not reach back to the window's start: `counts` then begin at
     `observed_since_ns`. `reasons_total` is not of the window, but of all time since `born_ns`. `excluded_since` are
@@ -83,6 +84,7 @@ class Status:
     planned_bad: int = 0
     about: About = field(default_factory=About)
     timezone: str | None = None
+    load: Load | None = None
 
     @property
     def met(self) -> bool | None:
@@ -141,6 +143,7 @@ class Status:
             "budget_projected": None if self.projected is None else self._budget_json(self.projected),
             "sla": self._sla_json(),
             "slices": self._slices_json(),
+            "throughput": None if self.load is None else self.load.to_json(),
             "excluded_since": {"good": self.excluded_since.good, "bad": self.excluded_since.bad},
             "planned_bad": self.planned_bad,
             "about": self.about.to_json(),
@@ -203,6 +206,7 @@ def assess(
     planned_bad: int = 0,
     empty_slices: int = 0,
     unattended_slices: int | None = None,
+    load: Load | None = None,
 ) -> Status:
     """The status of one objective and group. `counts_over(window_ns)` gives the counts up to now of any window.
 
@@ -244,6 +248,7 @@ def assess(
         planned_bad=planned_bad,
         about=definition.about,
         timezone=None if isinstance(period, Rolling) else period.timezone,
+        load=load,
     )
     projected = _projected(found)
     found = found if projected is None else replace(found, projected=projected)
@@ -267,11 +272,12 @@ def _burn_windows(definition: Promised, window_ns: int) -> list[tuple[str, int]]
 
 
 def _projected(status: Status) -> Budget | None:
-    """The whole window's budget, where it is not observed whole: as many events a second as so far, or all slices."""
+    """The whole window's budget, where it is not observed whole: as many events a second as so far, or all slices; of
+    a promised rate as many slices as so far, since those without load do not count."""
     observed_ns = status.observed_ns
     if not 0 < observed_ns < status.window_ns or not status.counts.valid:
         return None
-    if status.slices is None:
+    if status.slices is None or status.slices.rate is not None:
         valid = Fraction(status.counts.valid * status.window_ns, observed_ns)
     else:
         valid = Fraction(status.window_ns * status.slices.parts, status.slices.length_ns)

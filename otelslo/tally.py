@@ -14,6 +14,7 @@ from otelslo.counts import Counts
 from otelslo.ring.reader import Reader, Window
 from otelslo.rowkey import ATTENDED, RowKey
 from otelslo.slices import Slices
+from otelslo.throughput import Load
 
 CountSince = Callable[[int, int], Counts]  # row, ring time of the window's start
 Span = tuple[int, int]  # ring time, start and end
@@ -60,6 +61,7 @@ class Tally:
         count_since: a faster count of events since a time.
         line: slices counted before, by whoever asks again and again.
         marks: of who was attached when, where the slices ask for it.
+        shed_row: where it is counted what was shed, for slices that ask.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Tally:
         count_since: CountSince | None = None,
         line: Line | None = None,
         marks: Marks | None = None,
+        shed_row: int | None = None,
     ) -> None:
         self._marks = marks
         self._rows = rows
@@ -81,6 +84,7 @@ class Tally:
         self._excluded = excluded
         self._count_since = count_since
         self._line = line
+        self._shed_row = shed_row
         self._known: dict[int, Counts] = {}
 
     def since(self, start_ns: int) -> Window:
@@ -143,12 +147,21 @@ class Tally:
         taken = self.excluded_since(start_ns)
         return Counts(events.good - taken.good, events.bad - taken.bad, events.excluded + taken.valid)
 
+    def load(self, start_ns: int) -> Load | None:
+        """The busiest closed slices from `start_ns` on, where a rate is promised."""
+        if self._slices is None or self._slices.rate is None:
+            return None
+        return Load(self._slices.rate, self._slices.length_ns, *self._lined().busiest(start_ns))
+
     def _events(self, start_ns: int) -> Counts:
         if start_ns > self._now_ns:
             return Counts()
         if self._count_since is not None:
             return self._count_since(self._row, start_ns)
-        return self._rows.window(self._row, start_ns, self._now_ns).counts
+        return self._window(self._row, start_ns)
+
+    def _window(self, row: int, start_ns: int) -> Counts:
+        return Counts() if start_ns > self._now_ns else self._rows.window(row, start_ns, self._now_ns).counts
 
     # ── slices ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def _sliced(self, start_ns: int) -> Counts:
@@ -159,16 +172,24 @@ class Tally:
         if self._line is None or not self._line.goes_on(self._slices, self._excluded):
             self._line = Line(self._slices, self._excluded)
         nobody = None if self._marks is None else self._marks.nobody
-        self._line.extend(self._totals_at, self._rows.row_birth_ns(self._row), self._now_ns, nobody)
+        shed_at = None if self._shed_row is None else self._shed_at
+        self._line.extend(self._totals_at, self._rows.row_birth_ns(self._row), self._now_ns, shed_at, nobody)
         return self._line
 
     def _totals_at(self, at_ns: int) -> Counts:
-        """The row's totals at a slot's start, without what is excluded since."""
-        until = self._rows.counts(self._row) - self._rows.window(self._row, at_ns, self._now_ns).counts
+        return self._totals_of(self._row, at_ns)
+
+    def _shed_at(self, at_ns: int) -> int:
+        assert self._shed_row is not None
+        return self._totals_of(self._shed_row, at_ns).good
+
+    def _totals_of(self, row: int, at_ns: int) -> Counts:
+        """A row's totals at a slot's start, without what is excluded since."""
+        until = self._rows.counts(row) - self._window(row, at_ns)
         taken = Counts()
         for begin_ns, end_ns in self._excluded:
             if begin_ns < at_ns:
-                taken += self.events(begin_ns, min(end_ns, at_ns))
+                taken += self._window(row, begin_ns) - self._window(row, min(end_ns, at_ns))
         return Counts(until.good - taken.good, until.bad - taken.bad)
 
 
@@ -218,8 +239,11 @@ class Line:
         self._keep = None if keep_ns is None else -(-keep_ns // slices.length_ns) + 1
         self._first: int | None = None
         self._last = Counts()  # totals at the end of the last slice
+        self._last_shed = 0
         # Good, bad, excluded, empty, unattended: before each slice.
         self._sums = [array("q", [0]) for _ in range(5)]
+        self._loads = [array("q"), array("q")]  # of each slice, where a rate is promised: offered; that if it held
+        self._busiest = ((0, 0), (0, 0))  # of which slices asked last, and the answer
 
     def goes_on(self, slices: Slices, excluded: Sequence[Span]) -> bool:
         """Whether what is counted still holds."""
@@ -230,19 +254,27 @@ class Line:
         totals_at: Callable[[int], Counts],
         born_ns: int,
         now_ns: int,
+        shed_at: Callable[[int], int] | None = None,
         nobody: Callable[[int, int], bool] | None = None,
     ) -> None:
-        """Count the slices that have closed by `now_ns`; `nobody` tells of a span whether no worker was attached."""
+        """Count the slices that have closed by `now_ns`.
+
+        Args:
+            shed_at: how many events had been shed by a time.
+            nobody: tells of a span whether no worker was attached.
+        """
+        shed_at = shed_at or _none_shed
         length_ns = self._slices.length_ns
         current = now_ns // length_ns
         if self._first is None:
             self._first = max(born_ns // length_ns, 0 if self._keep is None else current - self._keep)
             self._last = totals_at(self._first * length_ns)
+            self._last_shed = shed_at(self._first * length_ns)
         self._forget_before(current)
         for number in range(self._first + len(self._sums[0]) - 1, current):
-            totals = totals_at((number + 1) * length_ns)
-            self._append(number, totals - self._last, nobody)
-            self._last = totals
+            totals, shed = totals_at((number + 1) * length_ns), shed_at((number + 1) * length_ns)
+            self._append(number, totals - self._last, shed - self._last_shed, nobody)
+            self._last, self._last_shed = totals, shed
 
     def _forget_before(self, current: int) -> None:
         """Drop what no window reaches any more, once it is as much as is kept."""
@@ -251,14 +283,18 @@ class Line:
         gone = min(current - self._keep - self._first, len(self._sums[0]) - 1)
         if gone > 0:
             self._first += gone
-            for sums in self._sums:
+            for sums in (*self._sums, *self._loads):
                 del sums[:gone]
 
-    def _append(self, number: int, events: Counts, nobody: Callable[[int, int], bool] | None) -> None:
-        is_empty, length_ns = events.valid == 0, self._slices.length_ns
+    def _append(self, number: int, events: Counts, shed: int, nobody: Callable[[int, int], bool] | None) -> None:
+        is_empty, length_ns, rate = events.valid == 0, self._slices.length_ns, self._slices.rate
         gone = is_empty and self._is_cut(number)
         alone = is_empty and nobody is not None and nobody(number * length_ns, (number + 1) * length_ns)
-        units = Counts(excluded=self._slices.parts) if gone else self._slices.of(events, not alone)
+        units = Counts(excluded=self._slices.parts) if gone else self._slices.of(events, shed, attended=not alone)
+        if rate is not None:
+            offered, held = self._loads
+            offered.append(events.valid)
+            held.append(events.valid if rate.held(events, shed) else 0)
         added = (units.good, units.bad, units.excluded, is_empty, alone)
         for sums, more in zip(self._sums, added, strict=True):
             sums.append(sums[-1] + more)
@@ -278,10 +314,26 @@ class Line:
     def unattended(self, start_ns: int) -> int:
         return self._sum(self._sums[4], start_ns)
 
+    def busiest(self, start_ns: int) -> tuple[int, int]:
+        """The most that was offered in a closed slice from `start_ns` on, and in one of those in which all held."""
+        before, first = self._before(start_ns), self._first or 0
+        asked = first + before, first + len(self._loads[0])
+        if self._busiest[0] != asked:  # once a slice, and not each second
+            peak, held = (max(loads[before:], default=0) for loads in self._loads)
+            self._busiest = asked, (peak, held)
+        return self._busiest[1]
+
     def _sum(self, sums: array[int], start_ns: int) -> int:
+        return sums[-1] - sums[min(self._before(start_ns), len(sums) - 1)]
+
+    def _before(self, start_ns: int) -> int:
+        """How many of the slices that are kept begin before `start_ns`."""
         assert self._first is not None, "extended first"
-        before = max(0, -(-start_ns // self._slices.length_ns) - self._first)
-        return sums[-1] - sums[min(before, len(sums) - 1)]
+        return max(0, -(-start_ns // self._slices.length_ns) - self._first)
+
+
+def _none_shed(at_ns: int) -> int:
+    return 0
 
 
 def merged(spans: Sequence[Span]) -> tuple[Span, ...]:

@@ -357,7 +357,7 @@ def test_as_a_list_of_looks_says(tmp_path_factory, moves, minutes, empty, unatte
         seen = any(found_one for at_ns, found_one in looks if start_ns <= at_ns < end_ns)
         nobody = bool(looks) and start_ns >= looks[0][0] and not seen and unattended is not None
         alone += nobody and found.valid == 0
-        expected += slices.of(found, not nobody)
+        expected += slices.of(found, attended=not nobody)
     for status in (slices_of(agent), slices_of(agent, book=Book())):
         assert status.counts == expected
         assert status.unattended_slices == (None if unattended is None else alone)

@@ -29,9 +29,11 @@ VALUES = {
     "clock",
     "_version",
 }
-PROMISE = {"about", "alerts", "period", "shorthand", "slices"}
+PROMISE = {"about", "alerts", "period", "shorthand", "slices", "throughput"}
 DEFINITIONS = (
-    VALUES | PROMISE | {"match", "group", "rules", "validity", "indicators", "maintenance", "recurrence", "slo"}
+    VALUES
+    | PROMISE
+    | {"match", "group", "rules", "validity", "verdicts", "indicators", "maintenance", "recurrence", "slo"}
 )
 DECIDERS = VALUES | PROMISE | {"budget", "burn", "notes", "status"}
 RING = VALUES | {"kernels", "ring"}
@@ -62,7 +64,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "joined": {"counts", "dated", "ring", "rowkey", "tally"},
     "revisions": set(),
     "about": {"errors"},
-    "slices": {"counts", "errors", "window"},
+    "throughput": {"counts", "errors", "window"},
+    "slices": {"counts", "errors", "throughput", "window"},
     "recurrence": {"errors", "window"},
     "maintenance": {"errors", "period", "recurrence", "window"},
     "shorthand": {"errors", "window"},
@@ -70,7 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "match": {"errors", "event"},
     "group": VALUES | {"match"},
     "validity": VALUES | {"match"},
-    "indicators": VALUES | {"endpoint", "indicators", "match", "quality"},
+    "indicators": VALUES | {"endpoint", "indicators", "match", "quality", "throughput"},
     "rules": VALUES | {"indicators", "validity"},
     "keys": DEFINITIONS,
     "attempt": {"_version", "endpoint", "http_call", "indicators"},
@@ -81,10 +84,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cgroup": set(),
     "process": {"cgroup"},
     "sampling": DEFINITIONS | {"engine", "limit", "looplag", "measured", "process", "readings"},
+    "verdicts": VALUES | {"indicators", "match", "rules", "validity"},
     "slo": DEFINITIONS | {"keys", "policy"},
     "budget": {"burn", "counts", "window"},
     "burn": {"counts", "window"},
     "status": DECIDERS,
+    "capacity": {"counts", "throughput", "window"},
     "binomial": set(),
     "explanation": DECIDERS - {"clock"},
     "explain": (DECIDERS - {"clock"}) | {"explanation"},
@@ -97,7 +102,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kernels": {"kernels"},
     "latencies": {"kernels"},
     "ring": RING,
-    "tally": {"counts", "ring", "rowkey", "slices"},
+    "tally": {"counts", "ring", "rowkey", "slices", "throughput"},
     "evaluate": DECIDERS | RING | {"joined", "latencies", "tally"},
     "names": RING,
     "plans": VALUES | {"kernels"},
@@ -166,6 +171,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "words",
     },
     "faults": RING | {"plans"},
+    "standing": ENGINE,
     "batch": {"calls", "engine", "kernels"},
     "leader": ENGINE
     | {
@@ -182,7 +188,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "report",
     },
     "runner": ENGINE | {"engine", "exporters", "leader", "sampling", "watch"},
-    "engine": ENGINE | {"batch", "exporters", "runner"},
+    "engine": ENGINE | {"batch", "exporters", "runner", "standing"},
     "switch": set(),
     "default": {"engine", "observing", "registry", "serving", "switch"},
     "exposition": set(),
@@ -208,7 +214,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"joined"}
     | {"explain", "explanation", "notice", "oncall"}
     | {"engine", "exporters", "channels", "asgi", "cli", "runner", "default", "__init__", "openslo"}
-    | {"edge", "frameworks", "lint", "routes"},
+    | {"capacity", "edge", "frameworks", "lint", "routes"},
 }
 
 
@@ -283,7 +289,18 @@ def test_import_loads_nothing_heavy(module: str) -> None:
 
 
 def test_deciders_know_no_clock_and_no_io() -> None:
-    for name in ("budget", "burn", "status", "binomial", "alerting", "policy", "explain", "limits"):
+    for name in (
+        "budget",
+        "burn",
+        "status",
+        "binomial",
+        "alerting",
+        "policy",
+        "explain",
+        "limits",
+        "throughput",
+        "capacity",
+    ):
         imported = {
             alias.name.split(".")[0]
             for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text()))

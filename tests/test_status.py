@@ -67,6 +67,7 @@ def test_the_json_has_the_fields_that_others_depend_on():
         },
         "sla": None,
         "slices": None,
+        "throughput": None,
         "excluded_since": {"good": 0, "bad": 0},
         "planned_bad": 0,
         "about": {"owner": "", "because": "", "runbook_url": "", "labels": {}},

@@ -69,7 +69,8 @@ def _facts(slo: Mapping[str, Any]) -> Table:
     grid.add_column()
     grid.add_row("promise", Text(_promise(slo)))
     if slo["slices"] is not None:
-        grid.add_row("empty slices", Text(_EMPTY[slo["slices"]["empty"]]))
+        kind = "empty" if slo["slices"]["rate"] is None else "idle"
+        grid.add_row(f"{kind} slices", Text(_EMPTY[slo["slices"]["empty"]]))
         if slo["slices"]["unattended"]:
             grid.add_row("no worker", Text(f"slices in which none was attached {_EMPTY[slo['slices']['unattended']]}"))
     grid.add_row("budget", Text(slo["budget"]["text"], style="cyan"))

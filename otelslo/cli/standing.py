@@ -16,6 +16,7 @@ from otelslo.cli import tables
 from otelslo.cli.tables import Glyphs
 from otelslo.period import local_text
 from otelslo.status import Status
+from otelslo.throughput import FLEET, FLEET_NOTE
 from otelslo.window import format_duration, format_target
 
 MOST_BLOCKS = 8  # more objectives and groups than that are shown one a line
@@ -79,6 +80,10 @@ def _facts(status: Status, bar_width: int, g: Glyphs) -> Iterator[_Fact]:
         yield "events", tables.events(status, g), tables.observed(status)
     else:
         yield "slices", _slices(status, g), tables.observed(status)
+    if status.load is not None:
+        yield "load", Text(status.load.text), None
+        if status.load.promise.scope == FLEET:
+            yield "", Text(FLEET_NOTE, style="dim"), None
     if status.timezone is not None and status.end_ns is not None:
         yield "window", _bounds(status.start_ns, status.end_ns, status.timezone), Text(status.window, style="dim")
     if status.sla is not None and status.full_sla_budget is not None:
@@ -119,7 +124,10 @@ def _slices(status: Status, g: Glyphs) -> Text:
     length = format_duration(status.slices.length_ns)
     text = Text(f"{units(status, counts.bad)} of {units(status, counts.valid)} slices of {length} bad")
     text.stylize("red" if counts.bad else "")
-    if status.empty_slices or counts.excluded:
+    if status.load is not None:
+        if counts.excluded:
+            text.append(f" {g.dot} {counts.excluded:,} of {counts.total:,} idle, {rule}", style="dim")
+    elif status.empty_slices or counts.excluded:
         of = f" of {units(status, counts.total)}" if counts.excluded else ""
         text.append(f" {g.dot} {status.empty_slices:,}{of} empty, {rule}", style="dim")
     if status.unattended_slices:

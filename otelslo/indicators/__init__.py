@@ -18,6 +18,7 @@ from otelslo.errors import DefinitionError, nearest, shown
 from otelslo.event import GOOD, Ending, Event, Judgement, Outcome, always
 from otelslo.labelled import Labelled
 from otelslo.models import Facts
+from otelslo.throughput import Throughput
 
 ENTRY_POINTS = "otelslo.indicators"
 CASCADE = "oom_cascade"  # the key of a failure that follows from an OOM that took the engine down
@@ -29,7 +30,7 @@ class Option:
     """A key of the definition that only this indicator knows. `parse` raises BadValue; durations become int ns.
 
     `free`: any text may be right, such as a name that the operator chooses. `meant` is False where it says nothing of
-    what is good, so that a change of it keeps the history.
+    what makes an event good, so that a change of it keeps the history: of slices, or of when one is judged.
     """
 
     parse: Callable[[Any], Any]
@@ -109,6 +110,13 @@ class AgingIndicator(Indicator, Protocol):
 
     def turning_points(self, facts: Facts, options: Options) -> Iterable[int]:
         """The moments (Unix ns) from which on some event may be judged otherwise than before."""
+
+
+class RateIndicator(Indicator, Protocol):
+    """A member whose events make up slices in which a rate is kept or not; what is bad as "shed" is counted apart."""
+
+    def promise(self, options: Options) -> Throughput:
+        """What a slice is judged by."""
 
 
 class DatedIndicator(Indicator, Protocol):

@@ -145,7 +145,7 @@ def _wanted(slo: SLO, place: Place) -> dict[str, Any]:
         return wanted
     return wanted | {
         "slice": duration_text(slices.length_ns),
-        "slice_target": ratio(ratio_text(slices.bar)) if slices.bar is not None else None,
+        "slice_target": ratio(ratio_text(slices.bar)) if slices.bar is not None and slices.rate is None else None,
         "slice_count": slices.least or None,
         "empty_slices": slices.empty if slices.empty != "ignore" else None,
         "unattended": slices.unattended,

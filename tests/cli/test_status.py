@@ -23,7 +23,17 @@ SECOND_NS = 1_000_000_000
 FIELDS = {
     *("slo", "group", "target", "window", "observed_since", "observed_s", "whole", "good", "bad", "valid"),
     *("excluded", "excluded_ratio", "sli", "met", "budget", "burn", "reasons_total", "alerts", "window_start"),
-    *("window_end", "unit", "budget_projected", "sla", "slices", "excluded_since", "planned_bad", "about"),
+    *(
+        "window_end",
+        "unit",
+        "budget_projected",
+        "sla",
+        "slices",
+        "excluded_since",
+        "planned_bad",
+        "about",
+        "throughput",
+    ),
 }
 BUDGET_FIELDS = {
     *("allowed", "spent", "remaining", "remaining_ratio", "allowed_time_s", "remaining_time_s", "exhausts_at"),
@@ -253,3 +263,25 @@ def test_a_terminal_without_unicode(engine: Engine) -> None:
     ended = subprocess.run(argv, capture_output=True, env={"PYTHONIOENCODING": "ascii", "PATH": ""}, check=True)
     assert b"budget" in ended.stdout
     assert ended.stdout.isascii()
+
+
+def test_a_promised_rate_and_the_load_beside_it(tmp_path: Path, clock: ManualClock) -> None:
+    """Idle slices are named so; of a fleet it is said that one host alone is seen."""
+    options = {"rate": "2/min", "scope": "fleet"}
+    rate = SLO("load", indicator="throughput", threshold="200ms", target="99%", match={"kind": "call"}, options=options)
+    with Engine([rate], state_dir=tmp_path / "state", clock=clock, runner=False) as engine:
+        for good, bad in ((2, 0), (3, 0), (3, 1), (1, 0)):
+            record(engine, "job", good, bad)
+            clock.advance(s=60)
+            engine.ring.blocks.advance_manual_clock()
+        view = state.View(tmp_path, engine.ring.reader, clock.ring_ns(), engine.definitions, engine.ring.reader)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(state, "look", lambda path: view)
+            shown, told = run(), run("--json")
+    assert "0 of 3 slices of 1m bad" in shown.output
+    assert "1 of 4 idle, left out" in shown.output
+    text = " ".join(shown.output.split())
+    assert "held 3/min, 75.00% of the peak of 4/min; 150.00% of the promised 2/min of the fleet" in text
+    assert "judged by this host's share of the load alone" in text
+    (one,) = json.loads(told.stdout)
+    assert (one["throughput"]["headroom"], one["throughput"]["held_of_promise"]) == (0.75, 1.5)

@@ -85,6 +85,21 @@ async def slow(request: Request) -> Response:
     return PlainTextResponse(request.headers.get(ID_HEADER, ""))
 
 
+_lane = asyncio.Semaphore(1)
+
+
+async def narrow(request: Request) -> Response:
+    """One at a time; the others wait."""
+    async with _lane:
+        await asyncio.sleep(int(request.query_params["ms"]) / 1000)
+    return PlainTextResponse("")
+
+
+async def refuse(request: Request) -> Response:
+    request.scope["otelslo"].shed()
+    return PlainTextResponse("too many", 503)
+
+
 class Ledger:
     """Inside of the middleware under test: writes a line for each request before the app sees it."""
 
@@ -114,6 +129,8 @@ def application(engine: Engine, ledger: str) -> Starlette:
         Route("/raise", raises),
         Route("/forbidden", forbidden),
         Route("/slow", slow),
+        Route("/narrow", narrow),
+        Route("/refuse", refuse),
         Route("/items/{id}", ok),
     ]
     app = Starlette(routes=routes, lifespan=lifespan)
