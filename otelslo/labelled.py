@@ -107,7 +107,7 @@ def number_of(value: object) -> Fraction | None:
 
 
 def _is_written(text: str) -> bool:
-    """Whether a text is a number as a file has it: with an exponent only where Python writes one, of tiny or huge floats."""
+    """Whether a text is a number as a file has it, with an exponent only where Python writes one: if tiny or huge."""
     return bool(_WRITTEN.fullmatch(text) or (_TINY_OR_HUGE.fullmatch(text) and repr(float(text)) == text))
 
 
