@@ -20,6 +20,7 @@ JUDGE_ERROR = "judge_error"
 
 _WRITTEN = re.compile(r"-?(?:0|[1-9][0-9]{0,39})(?:\.[0-9]{1,40})?")
 _NUMBER = re.compile(r"[-+]?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][-+]?[0-9]{1,2})?")
+_TINY_OR_HUGE = re.compile(r"-?[1-9](?:\.[0-9]{1,16})?e[-+][0-9]{2,3}")
 _MOST_DIGITS = 40
 _TRUTHS = {"true": "1", "True": "1", "TRUE": "1", "false": "0", "False": "0", "FALSE": "0"}
 _CLASS_REMEDY = "Give a text, a number or a yes/no value"
@@ -53,7 +54,7 @@ def class_key(value: object) -> str:
     if isinstance(plain, str):
         if plain in _TRUTHS:
             return _TRUTHS[plain]
-        return _written(Decimal(plain)) if _WRITTEN.fullmatch(plain) else plain
+        return _written(Decimal(plain)) if _is_written(plain) else plain
     return _written(Decimal(repr(plain)) if isinstance(plain, float) else Decimal(int(plain)))
 
 
@@ -103,6 +104,11 @@ def number_of(value: object) -> Fraction | None:
     if not isinstance(plain, str):
         return Fraction(repr(plain)) if isinstance(plain, float) else Fraction(plain)
     return Fraction(plain) if _NUMBER.fullmatch(plain) else None
+
+
+def _is_written(text: str) -> bool:
+    """Whether a text is a number as a file has it, with an exponent only where Python writes one: if tiny or huge."""
+    return bool(_WRITTEN.fullmatch(text) or (_TINY_OR_HUGE.fullmatch(text) and repr(float(text)) == text))
 
 
 def _written(number: Decimal) -> str:

@@ -41,11 +41,12 @@ from otelslo.maintenance import Maintenance, parse_maintenance
 from otelslo.match import Match, UserCode, import_name, parse_match, resolve, texts
 from otelslo.period import Period, Rolling, parse_calendar
 from otelslo.policy import Policy, parse_policy, refuse_dead_steps
+from otelslo.predicting import Predicting
 from otelslo.rules import CRASHED, Rules, parse_rules
 from otelslo.shorthand import parse_objective
 from otelslo.slices import Slices, parse_rate_slices, parse_slices
 from otelslo.validity import HEALTH_CHECK, INVALID, Validity, parse_validity
-from otelslo.verdicts import MAINTENANCE, NOT_GOOD, Judging
+from otelslo.verdicts import MAINTENANCE, NOT_GOOD
 from otelslo.window import DAY_NS, format_duration, parse_target, parse_window
 
 __all__ = ["OVERFLOW", "SLO", "UNKNOWN", "Definition", "rules_table"]
@@ -55,7 +56,7 @@ _MOST_GROUPS = 10_000
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class SLO(Judging):
+class SLO(Predicting):
     """`good / valid >= target` over a window. Every argument is checked at once; DefinitionError if wrong.
 
     - `indicator`: a file's name in otelslo/indicators/ ("availability", "latency", "websocket"), or an installed one.
@@ -202,7 +203,7 @@ class SLO(Judging):
         """What goes around the promise: slices, the SLA, metadata, alerts."""
         notify = None if self.notify is None else tuple(texts(self.notify, place.at("notify")))
         slices = self._parse_slices(place)
-        slice_ns = slices.length_ns if slices is not None else DAY_NS if self._daily is not None else None
+        slice_ns = slices.length_ns if slices is not None else DAY_NS if self.daily else None
         plan = parse_alerts(
             self.alerts,
             self.period.nominal_ns,
@@ -211,6 +212,7 @@ class SLO(Judging):
             tickets_only=getattr(self._indicator, "TICKETS_ONLY", False),
             slice_ns=slice_ns,
         )
+        plan = self._as_labels_come(plan, self.alerts)
         self._set(
             slices=slices,
             sla_ratio=None if self.sla is None else place.at("sla").parse(parse_target, self.sla),
@@ -241,7 +243,7 @@ class SLO(Judging):
         return policy
 
     def _resolve(self, place: Place) -> None:
-        if self._daily is not None and self.good is not None:
+        if self.daily and self.good is not None:
             problem = "a day is judged by its value, and no prediction alone"
             raise place.at("good").error(problem, "Leave it out; valid says which predictions are in", at_key=True)
         match = {} if self.match is None else self.match
@@ -385,7 +387,7 @@ class SLO(Judging):
 def rules_table(slo: SLO) -> list[tuple[str, str, str]]:
     """(what happened, outcome, reason), as `slo` has it, in the order in which it is asked."""
     rows = [(f"planned maintenance: {entry.text}", "excluded", MAINTENANCE) for entry in slo.planned.entries]
-    if slo.kind != "prediction":
+    if not slo._of_predictions:
         rows.append(("the app says good, bad or excluded", "as it says", "as it says"))
     if slo._validity.health_checks.patterns:
         rows.append((f"health check: {', '.join(slo._validity.health_checks.patterns)}", "excluded", HEALTH_CHECK))

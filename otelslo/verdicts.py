@@ -6,13 +6,11 @@ The first to speak wins: the app's verdict, exclusions and health checks, `valid
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
 from typing import Any, cast
 
 from otelslo.errors import BadValue, shown
-from otelslo.event import GOOD, OUTCOME_KINDS, Event, Judgement, Outcome, always
-from otelslo.indicators import AgingIndicator, DailyIndicator, Indicator, LabelIndicator, StreamIndicator
-from otelslo.labelled import Labelled
+from otelslo.event import OUTCOME_KINDS, Event, Judgement, Outcome, always
+from otelslo.indicators import AgingIndicator, Indicator, StreamIndicator
 from otelslo.match import UserCode
 from otelslo.models import Facts
 from otelslo.rules import Rules
@@ -106,55 +104,17 @@ class Judging:
     @property
     def dynamic(self) -> bool:
         """Whether a judgement needs the event itself, beyond its `facts`: user code or a header decides."""
-        asked = (self._where, self._good, self._valid)
-        return self._validity.dynamic or any(code is not None for code in asked)
+        return self._validity.dynamic or self._asks_code
 
     @property
     def streamed(self) -> bool:
         """Whether a judgement may need the pace of a stream: the indicator's, or user code's."""
-        asked = (self._where, self._good, self._valid)
-        return self._streams is not None or any(code is not None for code in asked)
+        return self._streams is not None or self._asks_code
 
     @property
     def dated(self) -> bool:
         """Whether its events have a time of their own, and are counted in the history alone."""
         return getattr(self._indicator, "DATED", False)
-
-    @property
-    def needs_texts(self) -> bool:
-        """Whether outputs are kept that are longer than a class: its indicator's, or the app's own code reads them."""
-        asked = any(code is not None for code in (self._where, self._good, self._valid))
-        return asked or self._validity.dynamic or getattr(self._indicator, "TEXTS", False)
-
-    @property
-    def daily(self) -> bool:
-        """Whether it counts one unit for each UTC day, from the `tally` of that day's predictions."""
-        return self._daily is not None
-
-    def settled(self, labelled: Labelled) -> bool:
-        """Whether this prediction is judged without a label, and none can change what it is."""
-        asked = any(code is not None for code in (self._where, self._good, self._valid))
-        return not asked and cast("LabelIndicator", self._indicator).settled(labelled, self._options)
-
-    def tally(self, event: Event) -> Mapping[str, int]:
-        """What a labelled prediction adds to the sums of its day, of a daily objective; nothing if it is no part of it.
-
-        What user code raises goes to the caller.
-        """
-        judgement = self.judge(event)
-        if judgement is None or judgement.within.kind != "good" or event.labelled is None:
-            return {}
-        return cast("DailyIndicator", self._indicator).tally(event.labelled, self._options)
-
-    def day(self, sums: Mapping[str, int]) -> tuple[Outcome, Fraction | float | None]:
-        """What a UTC day with these sums is, by the operator's rules too, and its value, None where it has none."""
-        outcome, value = cast("DailyIndicator", self._indicator).day(sums, self._options)
-        changed = self._rules.replaced.get("met" if outcome == GOOD else outcome.reason)
-        return outcome if changed is None else changed.within, value
-
-    @property
-    def _daily(self) -> DailyIndicator | None:
-        return cast("DailyIndicator", self._indicator) if getattr(self._indicator, "DAILY", False) else None
 
     @property
     def ages(self) -> bool:
@@ -169,3 +129,7 @@ class Judging:
     def _streams(self) -> StreamIndicator | None:
         """The indicator, if it judges the pace of streams."""
         return cast("StreamIndicator", self._indicator) if getattr(self._indicator, "STREAMED", False) else None
+
+    @property
+    def _asks_code(self) -> bool:
+        return any(code is not None for code in (self._where, self._good, self._valid))

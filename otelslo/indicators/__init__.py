@@ -135,7 +135,8 @@ class LabelIndicator(DatedIndicator, Protocol):
 
     Its options are `label_within` (ns; None: a label is waited for as long as predictions are kept), `otherwise` (what
     one is that lapsed: "bad" or "excluded"), `sample` (a `quality.sample.Sample`; None: all) and its own. `TEXTS`
-    may be True of it: it compares outputs that are longer than a class.
+    may be True of it: it compares outputs that are longer than a class; and `SETTLES_EXCLUDED`: what it settles without
+    a label is excluded.
     """
 
     def check(self, options: Options) -> None:

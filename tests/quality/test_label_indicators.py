@@ -134,6 +134,14 @@ def test_whose_outcome_needs_no_label():
     assert not asks.settled(Labelled(output=0))
 
 
+def test_no_alert_on_what_is_excluded_before_the_rest_is_known():
+    """Unless it is asked for; a judge that fails is told of."""
+    assert quality("precision").alert_plan.exclusion_share is None
+    asked = SLO("q", indicator="precision", options={"positive": 1}, alerts={"exclusion_share": "ticket"})
+    assert asked.alert_plan.exclusion_share == "ticket"
+    assert quality("hallucination").alert_plan.exclusion_share == "ticket"
+
+
 @given(st.data())
 def test_what_is_settled_stays_what_it_is(data):
     """Whatever its label will be, and if none comes."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import otelslo
-from otelslo import config
+from otelslo import config, openslo
 from otelslo.lint import NOTE, lint
 
 PAGES = {name: (Path("docs/indicators") / f"{name}.md").resolve() for name in ("quality", "hallucination")}
@@ -47,3 +47,14 @@ def test_the_judge_and_the_evaluator_of_the_page(monkeypatch, capsys):
     assert told.get(timeout=60) == ("chat", "r-1", "hallucinated")
     printed = capsys.readouterr().out.strip()
     assert f"`{printed}`" in PAGES["hallucination"].read_text()
+
+
+@pytest.mark.parametrize("text", [text for name in PAGES for text in snippets(name, "yaml")])
+def test_configurations_survive_openslo(text, tmp_path):
+    (tmp_path / "slo.yaml").write_text(text)
+    slos = config.load(str(tmp_path / "slo.yaml")).slos
+    (tmp_path / "written.yaml").write_text(openslo.write(slos))
+    back = config.load(str(tmp_path / "written.yaml")).slos
+    assert [(slo.name, slo.meaning, slo.options) for slo in back] == [
+        (slo.name, slo.meaning, slo.options) for slo in slos
+    ]
