@@ -137,7 +137,8 @@ class Engine:
                 _check_platform()
                 if self._ring_is_open():
                     self.ring.blocks.attach()
-                    self._forget_again = self.registry.teach(self.judge)
+                    if self.registry.teach(self.judge):
+                        self.forget_plans()
                 else:
                     self._open()
                 self._run()
