@@ -153,7 +153,8 @@ class Registry:
                 self._engine.runner.store.models.put_back(found, self._engine.clock.wall_ns())
         except StateError as e:
             if not self._fails:
-                self._engine.fault("internal", f"model versions cannot be read, the last known ones hold: {e}")
+                holds = "events are excluded until they can" if self.facts is None else "the last known ones hold"
+                self._engine.fault("internal", f"model versions cannot be read, {holds}: {e}")
             self._fails = True
             return False
         self._fails = False
