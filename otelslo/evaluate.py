@@ -18,7 +18,7 @@ from otelslo.ring.reader import Reader
 from otelslo.rowkey import SHED
 from otelslo.slices import Slices
 from otelslo.status import Status, assess
-from otelslo.tally import CountSince, Line, Marks, Rows, Span, Still, Tally, merged
+from otelslo.tally import CountSince, Line, Looks, Rows, Span, Still, Tally, merged
 from otelslo.window import WEEK_NS
 
 __all__ = ["Book", "CountSince", "Judged", "Rows", "Traffic", "statuses", "traffic"]
@@ -85,7 +85,7 @@ def judged(
     by_meaning = _rows_by_meaning(every)
     definitions = list(definitions)
     asked = any(one.slices is not None and one.slices.unattended for one in definitions)
-    marks = Marks(every, now_ns) if asked else None
+    looks = Looks(every, now_ns) if asked else None
     found = []
     for definition in definitions:
         excluded, planned = _spans(definition, rows, now_ns, marked)
@@ -98,7 +98,7 @@ def judged(
             # The compiled count sees each moment anew: it is for what needs no differences of windows.
             simple = definition.slices is None and not excluded and not planned and dated is None
             counter = count_since if simple else None
-            its = marks if definition.slices is not None and definition.slices.unattended else None
+            its = looks if definition.slices is not None and definition.slices.unattended else None
             tally = Tally(every, row, now_ns, definition.slices, excluded, counter, line, its, shed_row)
             status = _status(definition, group, every, row, now_ns, tally, planned)
             alerts = marked.alerts.get((definition.name, group))

@@ -16,19 +16,8 @@ OPTION_KEYS = ("threshold", "cancel_after")
 _GENERAL_KEYS = (
     *("name", "indicator", "target", "window", "match", "group_by", "max_groups", "group_values", "good", "valid"),
     *("exclude", "health_checks", "rules", "reasons", "description", "objective", "calendar", "timezone"),
-    *(
-        "budgeting",
-        "slice",
-        "slice_target",
-        "slice_count",
-        "empty_slices",
-        "unattended",
-        "sla",
-        "alerts",
-        "notify",
-        "policy",
-    ),
-    *("maintenance", "owner", "because", "runbook_url", "labels"),
+    *("budgeting", "slice", "slice_target", "slice_count", "empty_slices", "unattended", "sla", "alerts", "notify"),
+    *("policy", "maintenance", "owner", "because", "runbook_url", "labels"),
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from otelslo.clock import Clock
 from otelslo.errors import BadValue, StateError, shown
-from otelslo.exporters.sqlite import Store
+from otelslo.exporters.sqlite import Store, StoreUnavailable
 from otelslo.exporters.sqlite_models import Models
 from otelslo.exporters.sqlite_reader import Reader
 from otelslo.limits import moment_ns
@@ -31,6 +31,7 @@ When = datetime | str | float | Decimal
 EVERY_NS, AGAIN_NS = 2 * SECOND_NS, 10 * SECOND_NS
 _SKEW_NS = MINUTE_NS  # by which the clock of whoever tells may be ahead
 _LONGEST = 200
+_TRIES = 5  # each waits for two seconds
 _LISTED = "list"
 _MOMENTS = "Give a datetime with a time zone, ISO 8601 such as 2026-11-01T12:00Z, or Unix time in seconds"
 
@@ -105,8 +106,7 @@ class Registry:
         if told == ModelFacts():
             raise BadValue(f"nothing is told of {shown(model)} {shown(version)}", "Give trained_at or evaluated_at")
         try:
-            with self._models(wall_ns) as models:
-                kept = models.tell(model, version, told, wall_ns, correct=correct)
+            kept = self._written(model, version, told, wall_ns, correct)
         except Exception as e:
             self._engine.fault("internal", f"model {model!r} was not written: {type(e).__name__}: {e}")
             return
@@ -117,6 +117,17 @@ class Registry:
         self._next_ns = None
         if self._engine.running:
             self._engine.runner.want()
+
+    def _written(self, model: str, version: str, told: ModelFacts, wall_ns: int, correct: bool) -> ModelFacts:
+        """Tried again while others keep the database busy: jobs tell once, and nobody tells it for them."""
+        for left in reversed(range(_TRIES)):
+            try:
+                with self._models(wall_ns) as models:
+                    return models.tell(model, version, told, wall_ns, correct=correct)
+            except StoreUnavailable:
+                if not left:
+                    raise
+        raise AssertionError("unreachable")
 
     def teach(self, judge: Judging) -> bool:
         """Have `judge` go by what has been told, read anew if it is time to; whether that is news to it.
@@ -142,7 +153,8 @@ class Registry:
                 self._engine.runner.store.models.put_back(found, self._engine.clock.wall_ns())
         except StateError as e:
             if not self._fails:
-                self._engine.fault("internal", f"model versions cannot be read, the last known ones hold: {e}")
+                holds = "events are excluded until they can" if self.facts is None else "the last known ones hold"
+                self._engine.fault("internal", f"model versions cannot be read, {holds}: {e}")
             self._fails = True
             return False
         self._fails = False

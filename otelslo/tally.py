@@ -34,7 +34,7 @@ class Rows(Protocol):
     def window(self, row: int, start_ns: int, now_ns: int) -> Window: ...
 
 
-class Marks:
+class Looks:
     """Whether any worker was attached in a past span, by the looks of whoever led: see `otelslo.attendance`."""
 
     def __init__(self, rows: Rows, now_ns: int) -> None:
@@ -60,7 +60,7 @@ class Tally:
         excluded: spans whose events are excluded after the fact, in order and without overlap.
         count_since: a faster count of events since a time.
         line: slices counted before, by whoever asks again and again.
-        marks: of who was attached when, where the slices ask for it.
+        looks: at who was attached when, where the slices ask for it.
         shed_row: where it is counted what was shed, for slices that ask.
     """
 
@@ -73,10 +73,10 @@ class Tally:
         excluded: Sequence[Span] = (),
         count_since: CountSince | None = None,
         line: Line | None = None,
-        marks: Marks | None = None,
+        looks: Looks | None = None,
         shed_row: int | None = None,
     ) -> None:
-        self._marks = marks
+        self._looks = looks
         self._rows = rows
         self._row = row
         self._now_ns = now_ns
@@ -139,7 +139,7 @@ class Tally:
 
     def unattended_slices(self, start_ns: int) -> int | None:
         """Closed slices from `start_ns` on in which no worker was attached either; None where nobody asks for it."""
-        return None if self._slices is None or self._marks is None else self._lined().unattended(start_ns)
+        return None if self._slices is None or self._looks is None else self._lined().unattended(start_ns)
 
     def _without(self, events: Counts, start_ns: int) -> Counts:
         if not self._excluded:
@@ -171,7 +171,7 @@ class Tally:
         assert self._slices is not None
         if self._line is None or not self._line.goes_on(self._slices, self._excluded):
             self._line = Line(self._slices, self._excluded)
-        nobody = None if self._marks is None else self._marks.nobody
+        nobody = None if self._looks is None else self._looks.nobody
         shed_at = None if self._shed_row is None else self._shed_at
         self._line.extend(self._totals_at, self._rows.row_birth_ns(self._row), self._now_ns, shed_at, nobody)
         return self._line

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from drive import advance
@@ -12,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_tally import GEOMETRY, NoHistory
 
-from otelslo import SLO, DefinitionError, Engine, ManualClock
+from otelslo import SLO, DefinitionError, Engine, ManualClock, config
 from otelslo.attendance import Attendance
 from otelslo.cli.history import SavedRows
 from otelslo.committed import CommittedRows
@@ -390,6 +392,7 @@ def test_a_clock_that_is_turned_shows_a_look_in_its_slice(make_engine):
 
 WORKER = """
 import sys
+from pathlib import Path
 from otelslo import SLO, Engine
 with Engine([SLO("calls", match={"kind": "call"})], state_dir=sys.argv[1], runner=False, agent=sys.argv[2] == "agent"):
     print("attached", flush=True)
@@ -412,3 +415,11 @@ def test_a_killed_process_is_not_there_any_more(tmp_path, kind):
                 process.kill()
                 process.wait()
             assert not agent.ring.blocks.attended()
+
+
+def test_the_page_s_example_is_a_good_configuration(tmp_path):
+    page = (Path(__file__).parent.parent / "docs" / "slices.md").read_text()
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
+    (tmp_path / "slo.yaml").write_text(text)
+    (slo,) = config.load(str(tmp_path / "slo.yaml")).slos
+    assert (slo.slices.empty, slo.slices.unattended) == ("ignore", "bad")

@@ -268,6 +268,18 @@ def test_a_time_that_passed_while_nothing_ran(make_engine):
     assert cells(engine, "fresh") == {"good": 2, "bad stale": 1}
 
 
+def test_a_step_of_the_wall_clock_is_judged_by_it(make_engine):
+    engine = make_engine(objective("call"))
+    engine.model("m", "v", trained_at=seconds(TRAINED_NS))
+    track = engine.track("m")
+    for step_s in (0, 4000, -4000, 4000, 4000):
+        engine.clock.step_wall(s=step_s)
+        engine.housekeeping()
+        engine.record(track, None, 1)
+        engine.record(track, None, 1)
+    assert cells(engine, "fresh") == {"good": 4, "bad stale": 6}
+
+
 def test_maintenance_and_groups_go_on_as_ever(make_engine):
     window = {"start": "2023-11-14T22:20Z", "duration": "5m"}
     engine = make_engine(

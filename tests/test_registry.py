@@ -13,8 +13,8 @@ from drive import advance
 import otelslo
 from otelslo import SLO, DefinitionError, Engine, Limit, ManualClock
 from otelslo.errors import BadValue
-from otelslo.exporters.sqlite import Store
-from otelslo.exporters.sqlite_models import MOST_EVALUATIONS
+from otelslo.exporters.sqlite import Store, StoreUnavailable
+from otelslo.exporters.sqlite_models import MOST_EVALUATIONS, Models
 from otelslo.exporters.sqlite_reader import Reader
 from otelslo.models import ModelFacts
 from otelslo.window import DAY_NS, SECOND_NS
@@ -132,6 +132,21 @@ def test_a_database_that_cannot_be_written_is_a_fault_of_ours(make_engine, monke
     monkeypatch.setattr("otelslo.exporters.sqlite_models.Models.tell", broken)
     engine.model("m", "v", trained_at=1)
     assert engine.faults() == {"internal": 1}
+
+
+def test_a_busy_database_is_tried_again(job, monkeypatch):
+    """By a job that tells once, and by nobody else."""
+    tries, real = [], Models.tell
+
+    def busy(*arguments, **more):
+        tries.append(arguments)
+        if len(tries) < 3:
+            raise StoreUnavailable("database is locked")
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(Models, "tell", busy)
+    job.model("m", "v", trained_at=1)
+    assert known(job) == {("m", "v"): ModelFacts(SECOND_NS)}
 
 
 def test_what_is_garbled_in_the_database_was_never_told(job):

@@ -31,19 +31,8 @@ ALERTS = "alerts"
 RATIO_KEYS = ("target", "slice_target", "sla")
 STRUCTURED_KEYS = ("labels", "notify", "slice_count", "policy", "maintenance")
 KEYS = (
-    *(
-        "name",
-        "description",
-        "window",
-        "calendar",
-        "timezone",
-        "slice",
-        "empty_slices",
-        "unattended",
-        "owner",
-        "because",
-    ),
-    *("runbook_url", *RATIO_KEYS, *STRUCTURED_KEYS, SERVICE, ALERTS),
+    *("name", "description", "window", "calendar", "timezone", "slice", "empty_slices", "unattended", "owner"),
+    *("because", "runbook_url", *RATIO_KEYS, *STRUCTURED_KEYS, SERVICE, ALERTS),
 )
 _OF_ONE = ("name", "slice", "slice_count", *RATIO_KEYS)
 # What the document's own field is read as, where an annotation says it more exactly.

@@ -15,6 +15,7 @@ Note = Callable[[Part, str, str], None]
 OPERATORS = ("lte", "gte", "lt", "gt")
 UNITS_NS = {"s": SECOND_NS, "ms": MILLISECOND_NS, "us": MICROSECOND_NS, "ns": 1}
 _SPEC = "{indicator: availability}"
+_SLICED = ("slice_count", "empty_slices", "unattended")
 _ELSEWHERE = {
     "name": "metadata.name",
     "description": "spec.description",
@@ -31,17 +32,7 @@ _ELSEWHERE = {
     "notify": "alertPolicies[].spec.notificationTargets",
 } | {
     key: f"metadata.annotations, as otelslo.io/{key}"
-    for key in (
-        "slice_count",
-        "empty_slices",
-        "unattended",
-        "sla",
-        "owner",
-        "because",
-        "runbook_url",
-        "policy",
-        "maintenance",
-    )
+    for key in (*_SLICED, "sla", "owner", "because", "runbook_url", "policy", "maintenance")
 }
 
 

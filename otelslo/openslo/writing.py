@@ -47,19 +47,8 @@ _ANY = Fraction(1, 10**6)  # the bar of a slice that has none: OpenSLO asks for 
 _LABEL = re.compile(r"[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?")
 _SAID_ELSEWHERE = {
     *("name", "description", "target", "window", "calendar", "timezone", "objective", "budgeting", "slice"),
-    *(
-        "slice_target",
-        "slice_count",
-        "empty_slices",
-        "unattended",
-        "sla",
-        "alerts",
-        "notify",
-        "owner",
-        "because",
-        "runbook_url",
-    ),
-    *("labels", "options", "indicator", "threshold", "policy", "maintenance"),
+    *("slice_target", "slice_count", "empty_slices", "unattended", "sla", "alerts", "notify", "owner", "because"),
+    *("runbook_url", "labels", "options", "indicator", "threshold", "policy", "maintenance"),
 }
 
 
