@@ -78,6 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "looplag": set(),
     "cgroup": set(),
     "process": {"cgroup"},
+    "oomwatch": {"cgroup"},
     "sampling": DEFINITIONS | {"engine", "limit", "looplag", "measured", "process", "readings"},
     "slo": DEFINITIONS | {"keys", "policy"},
     "budget": {"burn", "counts", "window"},
@@ -139,7 +140,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "faults": RING | {"plans"},
     "batch": {"calls", "engine", "kernels"},
     "leader": ENGINE
-    | {"asking", "committed", "dispatch", "duty", "engine", "exporters", "oncall", "postbook", "probing", "report"},
+    | {"asking", "committed", "dispatch", "duty", "engine", "exporters", "oncall", "oomwatch", "postbook"}
+    | {"probing", "report"},
     "runner": ENGINE | {"engine", "exporters", "leader", "sampling", "watch"},
     "engine": ENGINE | {"batch", "exporters", "runner"},
     "switch": set(),
