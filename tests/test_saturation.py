@@ -9,6 +9,7 @@ import threading
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,9 @@ from otelslo.slices import Slices
 from otelslo.window import MINUTE_NS
 
 NOW_NS = 1_800_000_000 * 10**9
+
+
+needs_psutil = pytest.mark.skipif(find_spec("psutil") is None, reason="memory is measured by psutil")
 
 
 def full(gauge, threshold, name="full", **more):
@@ -292,6 +296,7 @@ def test_cpu_is_a_share_of_one_core():
     assert [cpu() for _ in range(4)] == [None, Fraction(1, 2), None, Fraction(2)]
 
 
+@needs_psutil
 def test_this_process_is_measured(sampling):
     """Each worker, also one that does not lead."""
     clock = ManualClock(NOW_NS)
@@ -315,6 +320,7 @@ def rss_by_proc():
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+@needs_psutil
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_memory_is_what_the_system_says():
     """Before, with 64 MiB more, and after."""
@@ -330,6 +336,7 @@ def test_memory_is_what_the_system_says():
     assert 0 < memory.limit <= total
 
 
+@needs_psutil
 def test_what_cannot_be_read_is_a_fault_and_others_go_on(sampling, monkeypatch):
     monkeypatch.setattr("otelslo.process.Memory.__call__", lambda self: 1 // 0)
     engine = sampling(full("memory", "1TiB", "memory"), full("in_flight", 2))
