@@ -20,6 +20,7 @@ from otelslo.slo import SLO
 if TYPE_CHECKING:
     from otelslo.engine import Engine
 
+_INDICATOR = "uptime"
 _UNHEARD = Found(uptime.TIMEOUT)
 _ENDED_WELL = (None, uptime.STATUS, uptime.WRONG_BODY)
 
@@ -45,7 +46,7 @@ class Probing:
         """
         if slos is not self._of:
             self._of = slos
-            asking = [slo for slo in slos if slo.kind == uptime.KIND and slo.option("every") is not None]
+            asking = [slo for slo in slos if slo.indicator == _INDICATOR]
             known = {(slo.name, slo.meaning): slo for slo in asking}
             for key in self._probes.keys() - known.keys():
                 self._probes.pop(key).drop()

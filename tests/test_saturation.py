@@ -55,10 +55,13 @@ def turn(engine, *, s=1):
     assert engine.runner.sampling.join(30)
 
 
-@pytest.fixture
-def sampling(make_engine, monkeypatch):
+@pytest.fixture(autouse=True)
+def nothing_told(monkeypatch):
     monkeypatch.setattr(readings, "_readings", {})
 
+
+@pytest.fixture
+def sampling(make_engine):
     def make(*slos, **arguments):
         return make_engine(*slos, **({"clock": ManualClock(NOW_NS)} | arguments))
 
