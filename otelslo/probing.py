@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from otelslo.attempt import Attempt, Found
+from otelslo.attempt import USUAL_EXCEPTIONS, Attempt, Found
 from otelslo.clock import duration_ns
 from otelslo.event import Ending, Event
 from otelslo.indicators import uptime
@@ -52,7 +52,7 @@ class Probing:
                 self._probes.pop(key).drop()
             self._probes = {key: self._probes.get(key) or _Probe(slo, self) for key, slo in known.items()}
             for slo in asking:
-                self._measured.prepare(slo)
+                self._measured.prepare(slo, USUAL_EXCEPTIONS)
         for probe in self._probes.values():
             try:
                 probe.tend(now_ns)
