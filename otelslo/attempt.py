@@ -20,6 +20,10 @@ from otelslo.indicators import Options, uptime
 from otelslo.indicators.uptime import Target
 
 _NO_WAY = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN})
+USUAL_EXCEPTIONS = (
+    *("ConnectionRefusedError", "ConnectionResetError", "ConnectionError", "RemoteDisconnected", "Late", "gaierror"),
+    *("SSLError", "SSLCertVerificationError", "SSLEOFError", "TimeoutError", "OSError"),
+)
 _HEADERS = {"user-agent": f"otelslo-probe/{VERSION}", "accept": "*/*", "connection": "close"}
 
 

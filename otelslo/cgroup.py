@@ -22,13 +22,19 @@ def memory_limit(own: Path = OWN, mount: Path = MOUNT) -> int | None:
     return min(found, default=None)
 
 
-def oom_kills(own: Path = OWN, mount: Path = MOUNT) -> int | None:
-    """How many processes of the own group, and of those within it, the OOM killer has killed; None: not known."""
-    for folder, version in _folders(own, mount):
-        kills = _counter(folder / ("memory.events" if version == 2 else "memory.oom_control"), "oom_kill")
-        if kills is not None:
-            return kills
-    return None
+class OomKills:
+    """How many processes of the own group the OOM killer has killed so far; the file that tells is found once."""
+
+    def __init__(self, own: Path = OWN, mount: Path = MOUNT) -> None:
+        files = (
+            folder / ("memory.events" if version == 2 else "memory.oom_control")
+            for folder, version in _folders(own, mount)
+        )
+        self._file = next((file for file in files if _counter(file, "oom_kill") is not None), None)
+
+    def __call__(self) -> int | None:
+        """None: not known."""
+        return None if self._file is None else _counter(self._file, "oom_kill")
 
 
 def _folders(own: Path, mount: Path) -> Iterator[tuple[Path, int]]:

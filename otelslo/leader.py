@@ -26,6 +26,7 @@ from otelslo.kernels import layout as at
 from otelslo.limits import LimitStatus
 from otelslo.notes import Marked
 from otelslo.oncall import Turn
+from otelslo.oomwatch import OomWatch
 from otelslo.postbook import PostBook
 from otelslo.probing import Probing
 from otelslo.report import Report
@@ -60,6 +61,7 @@ class Leader:
         self.asking = Asking(self._observe, engine.fault)
         self.probing = Probing(engine, self._may_send)
         self._attendance = Attendance(engine.fault)
+        self.oom = OomWatch()
         self._lock: FileLock | None = None
         self._fencing: int | None = None
         self._collector: Collector | None = None
@@ -121,6 +123,7 @@ class Leader:
         if ring.file_is() == "another":
             return
         now = self._engine.clock.ring_ns()
+        self.oom.look(now)
         lock = FileLock(self.locks / state.LEADER_LOCK)
         if not lock.acquire(wait=False):
             # The holder is alive; it leads unless it has stood still for long.
@@ -281,12 +284,16 @@ class Leader:
         """Settle the dead, see whether anybody is there, then open idle rows."""
         engine = self._engine
         engine.ring.blocks.advance_manual_clock()
+        killed = self.oom.look(engine.clock.ring_ns())
+        if killed:
+            self._tell("oom", f"the OOM killer has killed {killed} in this process's control group")
         for settled in engine.ring.blocks.settle_dead():
             if settled.damaged:
                 self._tell("ring", f"worker block {settled.block} is damaged and out of use from now on")
             elif settled.crashed:
                 text = f"worker {settled.pid} died with {settled.crashed} requests in flight, counted as crashed"
-                self._tell("crash", text)
+                by_oom = ": the OOM killer had just killed one of its control group" if self.oom.explains() else ""
+                self._tell("crash", f"{'crashed.oom: ' if by_oom else ''}{text}{by_oom}")
         if not leaving:  # who comes and goes within a second was not there
             self._look()
         engine.kernels.open_all(engine.page)

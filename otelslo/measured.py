@@ -6,7 +6,7 @@ after the engine was closed is not counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from otelslo.event import UNTIMED, Event
@@ -42,14 +42,16 @@ class Measured:
         rows = [row for one in engine.objectives if one.slo.name == slo.name for row in one.rows.values()]
         return any(counts.valid or counts.excluded for counts in (engine.count_since(row, start_ns) for row in rows))
 
-    def prepare(self, slo: SLO) -> None:
-        """Make what the objective's first event needs; of the background thread alone, which makes such things."""
+    def prepare(self, slo: SLO, names: Iterable[str] = ()) -> None:
+        """Make what the objective's first event needs, and `names` that it may mention; of the background thread alone,
+        which makes such things."""
         engine = self._engine
         event = Event(slo.kind, route=slo.name, attributes=engine.attributes)
         for objective in (one for one in engine.objectives if one.slo.name == slo.name):
             objective.prepare(event)
             objective.make_groups(slo.max_groups)
-        engine.names.string(slo.name)
+        for name in (slo.name, *names):
+            engine.names.string(name)
         if slo.kind not in UNTIMED:
             engine.names.histogram_of(slo.kind, slo.name)
         engine.names.make(engine.clock.ring_ns())

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from otelslo.attempt import Attempt, Found
+from otelslo.attempt import USUAL_EXCEPTIONS, Attempt, Found
 from otelslo.clock import duration_ns
 from otelslo.event import Ending, Event
 from otelslo.indicators import uptime
@@ -20,6 +20,7 @@ from otelslo.slo import SLO
 if TYPE_CHECKING:
     from otelslo.engine import Engine
 
+_INDICATOR = "uptime"
 _UNHEARD = Found(uptime.TIMEOUT)
 _ENDED_WELL = (None, uptime.STATUS, uptime.WRONG_BODY)
 
@@ -45,13 +46,13 @@ class Probing:
         """
         if slos is not self._of:
             self._of = slos
-            asking = [slo for slo in slos if slo.kind == uptime.KIND and slo.option("every") is not None]
+            asking = [slo for slo in slos if slo.indicator == _INDICATOR]
             known = {(slo.name, slo.meaning): slo for slo in asking}
             for key in self._probes.keys() - known.keys():
                 self._probes.pop(key).drop()
             self._probes = {key: self._probes.get(key) or _Probe(slo, self) for key, slo in known.items()}
             for slo in asking:
-                self._measured.prepare(slo)
+                self._measured.prepare(slo, USUAL_EXCEPTIONS)
         for probe in self._probes.values():
             try:
                 probe.tend(now_ns)

@@ -28,6 +28,8 @@ from otelslo.window import MICROSECOND_NS, SECOND_NS
 if TYPE_CHECKING:
     from otelslo.engine import Engine
 
+_INDICATOR = "saturation"
+
 Sample = int | Fraction
 _Judged = Callable[[Bound], Sample]  # a sample in the unit of a threshold; raises BadValue
 
@@ -85,7 +87,7 @@ class Sampling:
         """A new configuration, at the start or in a running service."""
         asked: dict[str, list[SLO]] = {}
         for slo in slos:
-            if slo.kind == saturation.KIND and isinstance(slo.option("threshold"), Bound):
+            if slo.indicator == _INDICATOR:
                 asked.setdefault(slo.option("gauge"), []).append(slo)
                 self._measured.prepare(slo)
         self._asked = asked

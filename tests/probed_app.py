@@ -10,6 +10,7 @@ import logging
 import socket
 import sys
 import time
+from importlib.util import find_spec
 from typing import Any
 
 import uvicorn
@@ -60,9 +61,10 @@ def main(fd: str, port: str, state_dir: str) -> None:
         SLO("up", indicator="uptime", options=probe, **quiet),
         SLO("up-text", indicator="uptime", options=probe | {"body": "loaded"}, **quiet),
         SLO("lag", indicator="saturation", threshold="100ms", options=lag, **quiet),
-        SLO("memory", indicator="saturation", threshold="1TiB", options=memory, **quiet),
         SLO("depth", indicator="saturation", threshold=10, options=depth, **quiet),
     ]
+    if find_spec("psutil") is not None:
+        slos.append(SLO("memory", indicator="saturation", threshold="1TiB", options=memory, **quiet))
     gauge("depth", lambda: 11)
     engine = Engine(slos, state_dir=state_dir)
     app = Starlette(routes=[Route(f"/{f.__name__}", f) for f in (healthz, work, block, counted)])

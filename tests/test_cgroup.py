@@ -39,7 +39,7 @@ def test_version_2_has_the_own_group_and_those_around_it(made_up):
         "system.slice/memory.events": EVENTS.format(9),
     }
     where = made_up(V2, files)
-    assert (cgroup.memory_limit(*where), cgroup.oom_kills(*where)) == (2 << 30, 4)
+    assert (cgroup.memory_limit(*where), cgroup.OomKills(*where)()) == (2 << 30, 4)
 
 
 def test_the_smallest_limit_holds(made_up):
@@ -52,7 +52,7 @@ def test_in_a_container_the_own_group_is_at_the_top(made_up):
     files = {"memory.max": "1000000\n", "memory.events": EVENTS.format(2)}
     for own in (V2, "0::/\n", "0::/../other\n"):
         where = made_up(own, files)
-        assert (cgroup.memory_limit(*where), cgroup.oom_kills(*where)) == (1_000_000, 2)
+        assert (cgroup.memory_limit(*where), cgroup.OomKills(*where)()) == (1_000_000, 2)
 
 
 def test_version_1(made_up):
@@ -63,7 +63,7 @@ def test_version_1(made_up):
         "memory/memory.oom_control": CONTROL.format(7),
     }
     where = made_up(V1, files)
-    assert (cgroup.memory_limit(*where), cgroup.oom_kills(*where)) == (512 << 20, 1)
+    assert (cgroup.memory_limit(*where), cgroup.OomKills(*where)()) == (512 << 20, 1)
 
 
 @pytest.mark.parametrize(
@@ -79,18 +79,18 @@ def test_version_1(made_up):
 )
 def test_what_cannot_be_read_is_not_known(made_up, own, files):
     where = made_up(own, files)
-    assert (cgroup.memory_limit(*where), cgroup.oom_kills(*where)) == (None, None)
+    assert (cgroup.memory_limit(*where), cgroup.OomKills(*where)()) == (None, None)
 
 
 def test_where_there_are_none(tmp_path):
     where = (tmp_path / "own", tmp_path / "mount")
-    assert (cgroup.memory_limit(*where), cgroup.oom_kills(*where)) == (None, None)
+    assert (cgroup.memory_limit(*where), cgroup.OomKills(*where)()) == (None, None)
 
 
 @pytest.mark.skipif(not cgroup.OWN.exists(), reason="this system has no control groups")
 def test_this_machine():
     """Whatever it says is a number that can be meant."""
-    limit, kills = cgroup.memory_limit(), cgroup.oom_kills()
+    limit, kills = cgroup.memory_limit(), cgroup.OomKills()()
     assert limit is None or limit > 1 << 20
     assert kills is None or kills >= 0
     assert Path("/proc/self/cgroup").read_text()

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from otelslo import config, default
+from otelslo import config, default, indicators
 from otelslo.cli import COMMANDS
 
 ROOT = Path(__file__).parent.parent
@@ -152,6 +152,20 @@ def test_the_two_commands_stand_as_lines_of_their_own() -> None:
     lines = [line for text in snippets("sh") for line in text.splitlines()]
     assert "pip install . && otelslo demo" in lines
     assert "pip install -e '.[dev]' && pytest" in lines
+
+
+@pytest.mark.parametrize("page", ["uptime", "saturation"])
+def test_the_objectives_of_a_page_about_an_indicator_can_be_had(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And every option of the indicator is in it."""
+    monkeypatch.setattr("otelslo.readings._readings", {})
+    if page == "saturation":
+        pytest.importorskip("psutil", reason="memory is measured by psutil")
+    text = (ROOT / "docs" / "indicators" / f"{page}.md").read_text()
+    Path("slo.yaml").write_text("".join(re.findall(r"^```yaml\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)))
+    assert {slo.indicator for slo in config.load().slos} == {page}
+    assert all(f"`{option}`" in text for option in indicators.load(page).OPTIONS)
+    for python in re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE):
+        exec(python, {"queue": []})
 
 
 def test_every_command_is_named_and_explains_itself() -> None:

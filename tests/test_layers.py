@@ -83,6 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "looplag": set(),
     "cgroup": set(),
     "process": {"cgroup"},
+    "oomwatch": {"cgroup"},
     "sampling": DEFINITIONS | {"engine", "limit", "looplag", "measured", "process", "readings"},
     "verdicts": VALUES | {"indicators", "match", "rules", "validity"},
     "slo": DEFINITIONS | {"keys", "policy", "predicting"},
@@ -175,6 +176,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "standing": ENGINE,
     "batch": {"calls", "engine", "kernels"},
     "leader": ENGINE
+<<<<<<< HEAD
     | {
         "asking",
         "attendance",
@@ -188,6 +190,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "probing",
         "report",
     },
+=======
+    | {"asking", "committed", "dispatch", "duty", "engine", "exporters", "oncall", "oomwatch", "postbook"}
+    | {"probing", "report"},
+>>>>>>> w-probe
     "runner": ENGINE | {"engine", "exporters", "leader", "sampling", "watch"},
     "engine": ENGINE | {"batch", "exporters", "runner", "standing"},
     "switch": set(),

@@ -9,6 +9,7 @@ import threading
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,9 @@ from otelslo.window import MINUTE_NS
 NOW_NS = 1_800_000_000 * 10**9
 
 
+needs_psutil = pytest.mark.skipif(find_spec("psutil") is None, reason="memory is measured by psutil")
+
+
 def full(gauge, threshold, name="full", **more):
     return SLO(name, indicator="saturation", threshold=threshold, options={"gauge": gauge}, **more)
 
@@ -51,10 +55,13 @@ def turn(engine, *, s=1):
     assert engine.runner.sampling.join(30)
 
 
-@pytest.fixture
-def sampling(make_engine, monkeypatch):
+@pytest.fixture(autouse=True)
+def nothing_told(monkeypatch):
     monkeypatch.setattr(readings, "_readings", {})
 
+
+@pytest.fixture
+def sampling(make_engine):
     def make(*slos, **arguments):
         return make_engine(*slos, **({"clock": ManualClock(NOW_NS)} | arguments))
 
@@ -292,6 +299,7 @@ def test_cpu_is_a_share_of_one_core():
     assert [cpu() for _ in range(4)] == [None, Fraction(1, 2), None, Fraction(2)]
 
 
+@needs_psutil
 def test_this_process_is_measured(sampling):
     """Each worker, also one that does not lead."""
     clock = ManualClock(NOW_NS)
@@ -315,6 +323,7 @@ def rss_by_proc():
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+@needs_psutil
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_memory_is_what_the_system_says():
     """Before, with 64 MiB more, and after."""
@@ -330,6 +339,7 @@ def test_memory_is_what_the_system_says():
     assert 0 < memory.limit <= total
 
 
+@needs_psutil
 def test_what_cannot_be_read_is_a_fault_and_others_go_on(sampling, monkeypatch):
     monkeypatch.setattr("otelslo.process.Memory.__call__", lambda self: 1 // 0)
     engine = sampling(full("memory", "1TiB", "memory"), full("in_flight", 2))

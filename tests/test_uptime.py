@@ -393,6 +393,16 @@ def test_the_first_event_of_a_version_is_in_its_group(leading):
     ]
 
 
+def test_the_first_failure_has_its_exceptions_name(leading):
+    health = Health()
+    health.answer = ConnectionRefusedError()
+    engine = leading(probed(health))
+    ((losses, _),) = (engine.ring.reader.losses(block) for block in range(engine.ring.reader.blocks))
+    assert [(loss.reason, loss.route, loss.exception) for loss in losses] == [
+        ("refused", "up", "ConnectionRefusedError")
+    ]
+
+
 def test_latencies_are_kept_by_its_name(leading):
     clock = ManualClock(NOW_NS)
     engine = leading(probed(lambda: clock.advance(s=0.25)), clock=clock)

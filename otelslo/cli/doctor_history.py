@@ -106,6 +106,7 @@ class Examination:
             ("export", "exporters"),
             ("store", "history"),
             ("crash", "workers"),
+            ("oom", "workers"),
             ("configuration", "configuration"),
         ):
             found = connection.execute(

@@ -21,6 +21,7 @@ from otelslo.explain import Explanation, explain, explain_text, parse_dimensions
 from otelslo.notes import SNAP_NS
 from otelslo.period import local_text
 from otelslo.rowkey import RowKey
+from otelslo.rules import CRASHED
 from otelslo.snapshot import SavedLoss
 from otelslo.status import NO_DATA, Status
 from otelslo.window import HOUR_NS, format_duration, parse_positive_duration
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 MOST_LOSSES = 100_000  # all that the history keeps
 _MOST_SHARES = 6
+_MOST_CRASHES = 3
 _HELP = """Say what burned the budget of the objective SLO: how many events, how fast, and who had which share.
 
     Without --last: the last hour (or the shortest of 2h, 6h, 1d and 3d in which anything failed), then the objective's
@@ -78,7 +80,8 @@ def command(
     found = [case.explain(one, breakdowns) for one in spans]
     if as_json:
         _tell_notes(view)
-        click.echo(json.dumps([one.to_json() | {"text": explain_text(one)} for one in found], indent=2))
+        told = [one.to_json() | {"text": explain_text(one), "crashes": _crashes(view, one)} for one in found]
+        click.echo(json.dumps(told, indent=2))
     else:
         _draw(view, case, found)
     sys.exit(0 if any(one.counts.valid for one in found) else NO_DATA)
@@ -232,6 +235,14 @@ def _draw(view: View, case: Case, found: Sequence[Explanation]) -> None:
             out.print(Padding(Text(line, style="dim" if number else "red" if one.counts.bad else ""), (0, 0, 0, 2)))
         if one.events.bad:
             _draw_shares(out, one)
+            for text in _crashes(view, one)[:_MOST_CRASHES]:
+                out.print(Padding(Text(tables.clean(text, 300), style="dim"), (0, 0, 0, 2)))
+
+
+def _crashes(view: View, one: Explanation) -> list[str]:
+    """What is known of the workers that died, where their requests are among the failures."""
+    crashed = any(CRASHED.reason in share.values for part in one.breakdowns for share in part.shares)
+    return view.crashes(one.start_ns) if crashed else []
 
 
 def _draw_shares(out: Console, one: Explanation) -> None:

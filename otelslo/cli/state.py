@@ -282,6 +282,13 @@ class View:
         except StateError:
             return []
 
+    def crashes(self, since_wall_ns: int) -> list[str]:
+        """What the journal says of workers that died with requests in flight, newest first."""
+        try:
+            return [entry.text for entry in History(self._database).journal(20, since_wall_ns, "crash")]
+        except StateError:
+            return []
+
     def committed_ago_ns(self) -> int | None:
         """How old the last commit to SQLite is; None if there was none."""
         if self.reader is None or self.reader.committed_ns == 0:
