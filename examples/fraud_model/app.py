@@ -1,8 +1,10 @@
 """A fraud model behind an API: promises on the answers, and on the model call within them.
 
-pip install otelslo fastapi scikit-learn; cd examples/fraud_model
-uvicorn app:app --workers 2 &
-python traffic.py; otelslo status
+    pip install otelslo fastapi scikit-learn; cd examples/fraud_model
+    uvicorn app:app --workers 2 &
+    python traffic.py; otelslo status
+
+State and history lie in .otelslo/ here.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Asks the server by OpenAI's own client, and counts each answer as the one who waits for it sees it.
 
-python client.py "hello there" [base URL, default http://127.0.0.1:8000/v1]
+    python client.py "hello there" [base URL, default http://127.0.0.1:8000/v1]
+
+It shares the server's slo.yaml and state, so `otelslo status` shows both sides.
 """
 
 from __future__ import annotations

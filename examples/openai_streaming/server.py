@@ -1,9 +1,10 @@
 """A chat server that speaks OpenAI's API and streams, with promises on its first token, its pace, and both together.
 
-pip install otelslo fastapi openai
-cd examples/openai_streaming
-uvicorn server:app --workers 2 &
-python client.py "hello there"; otelslo status
+    pip install otelslo fastapi openai; cd examples/openai_streaming
+    uvicorn server:app --workers 2 &
+    python client.py "hello there"; otelslo status
+
+State and history lie in .otelslo/ here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """No vLLM, but takes `--middleware` as it does, and streams in the shape of its API, so that `slo.yaml` can be tried.
 
-python stand_in.py --middleware otelslo.integrations.vllm.SLOMiddleware [--port 8000]
-curl -N localhost:8000/v1/chat/completions -d '{"model": "m", "stream": true, "messages": []}'; otelslo status
+    python stand_in.py --middleware otelslo.integrations.vllm.SLOMiddleware [--port 8000] &
+    curl -N localhost:8000/v1/chat/completions -d '{"model": "m", "stream": true, "messages": []}'; otelslo status
+
+Of vLLM it has how middleware is loaded, two routes, and the form of their events.
 """
 
 from __future__ import annotations

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from otelslo.ring.live import Ring
 
 MOST_COMBINATIONS = 50
-_MOST_SITES = 4096
 _MOST_KNOWN = 8 * MOST_COMBINATIONS  # refused ones too, of one process: a client may make up names of models
 _OVERFLOW = Combination()
 _DURATIONS = {True: ((REQUEST_DURATION, None),), False: ((OPERATION_DURATION, None),)}
@@ -66,7 +65,6 @@ class Measures:
         self._ring = ring
         self._tell_wanted = wanted
         self._fault = fault
-        self._sites: dict[tuple[str, str | None, str], Measure | None] = {}
         self._cells: dict[_Key, _Cells] = {}
         self._wanted: dict[_Key, None] = {}
         self._seen: set[Combination] = set()
@@ -78,16 +76,11 @@ class Measures:
 
     # ── while calls run ────────────────────────────────────────────────────────────────────────────────────────────
     def of(self, kind: str, route: str | None, method: str) -> Measure | None:
-        """What counts calls like this; None: nothing does."""
-        if not self._declared:
-            return None
-        key = (kind, route, method)
-        if key not in self._sites:
-            found = next((one for one in self._declared if one.covers.covers(kind, route, method, "")), None)
-            if len(self._sites) >= _MOST_SITES:
-                self._sites.clear()
-            self._sites[key] = None if found is None else Measure(found, self)
-        return self._sites[key]
+        """What counts calls like this; None: nothing does. To be asked once a site."""
+        for one in self._declared:
+            if one.covers.covers(kind, route, method, ""):
+                return Measure(one, self)
+        return None
 
     def any_of(self, kind: str) -> bool:
         """Whether some calls of that kind are counted."""
