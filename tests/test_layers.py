@@ -176,24 +176,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "standing": ENGINE,
     "batch": {"calls", "engine", "kernels"},
     "leader": ENGINE
-<<<<<<< HEAD
-    | {
-        "asking",
-        "attendance",
-        "committed",
-        "dispatch",
-        "duty",
-        "engine",
-        "exporters",
-        "oncall",
-        "postbook",
-        "probing",
-        "report",
-    },
-=======
-    | {"asking", "committed", "dispatch", "duty", "engine", "exporters", "oncall", "oomwatch", "postbook"}
-    | {"probing", "report"},
->>>>>>> w-probe
+    | {"asking", "attendance", "committed", "dispatch", "duty", "engine", "exporters"}
+    | {"oncall", "oomwatch", "postbook", "probing", "report"},
     "runner": ENGINE | {"engine", "exporters", "leader", "sampling", "watch"},
     "engine": ENGINE | {"batch", "exporters", "runner", "standing"},
     "switch": set(),
