@@ -202,6 +202,30 @@ def record_many(page: int, batch: int) -> int:
     return refused  # type: ignore[no-any-return]
 
 
+def add(page: int, adds: int) -> int:
+    """Counts into cells by one commit, dated now, with no loss records. `adds`: how many, then the row, the cell and
+    the count of each; no cell twice, since each pair of the redo record holds a new value and not a difference."""
+    block = attached_block(page)
+    if block == 0:
+        return at.NOT_ATTACHED
+    pairs = load(adds)
+    if pairs < 0 or pairs > at.REDO_PAIRS:
+        return at.TOO_LARGE
+    slot = ring_now(page) // load(page + at.P_FINE_NS)
+    hot = load(page + at.P_ROW_HOT)
+    cells = load(page + at.P_CELLS)
+    k = 0
+    for i in range(pairs):
+        one = adds + 8 + i * at.ADD
+        row = load(one)
+        if load(hot + row * at.HOT_ENTRY) < slot:
+            open_row(page, row, slot)
+        k = _pair(block, k, cells + row * at.ROW_CELLS_BYTES + load(one + 8) * 8, load(one + 16))
+    store(block + at.B_REDO, k)
+    apply(block, k)
+    return 0
+
+
 @inner
 def _books_inside(base: int, plan: int) -> bool:
     """Whether the plan of a track names only rows, cells and a histogram that there are."""

@@ -63,6 +63,7 @@ PLAN_HEAD = 48
 PLAN_ROW = 32  # row, threshold_ns, cell at or under it, cell above it
 MAX_PLAN_ROWS = 64
 NO_THRESHOLD = (1 << 63) - 1
+ADD = 24  # one of what `add` is given: row, cell, count
 TRACK_ENTRY = PLAN_HEAD + MAX_PLAN_ROWS * PLAN_ROW + 16
 T_KEY = PLAN_HEAD + MAX_PLAN_ROWS * PLAN_ROW  # after the plan that a crash is booked by
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from otelslo.kernels.events import begin, end, record, record_many, settle
+from otelslo.kernels.events import add, begin, end, record, record_many, settle
 from otelslo.kernels.slots import count, open_all
 from otelslo.kernels.words import compile_kernel, store, versions
 
@@ -30,6 +30,7 @@ class Kernels(NamedTuple):
     end: Callable[..., int]
     record: Callable[..., int]
     record_many: Callable[..., int]
+    add: Callable[..., int]
     settle: Callable[..., int]
     open_all: Callable[..., int]
     count: Callable[..., int]
@@ -42,6 +43,7 @@ _ARGUMENTS: dict[Callable[..., int], int] = {
     end: 4,
     record: 3,
     record_many: 2,
+    add: 2,
     settle: 1,
     open_all: 1,
     count: 3,

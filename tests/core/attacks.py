@@ -22,6 +22,7 @@ from .small_rings import BAD, SLOT_NS, START_NS, THRESHOLD_NS, Worker, forget, s
 
 SLOW_NS = THRESHOLD_NS + 1
 EARLIER = 40  # requests before the attack: an answer that forgets its boundary is off by more than what is in flight
+BINS = ((14, 2), (15, 4))  # cells that nothing else counts in, and how much is added to each
 BATCH = ([0, 1, 2, 0, 1], [5, 5, 5, SLOW_NS, 7_000])  # good, bad, excluded, slow, bad
 
 
@@ -52,6 +53,10 @@ def request(victim: Victim) -> None:
 
 def batch(victim: Victim) -> None:
     victim.record_many([victim.good, victim.bad, victim.excluded], *BATCH)
+
+
+def add(victim: Victim) -> None:
+    victim.add([(row, cell, count) for row in victim.rows for cell, count in BINS])
 
 
 def open_all(victim: Victim) -> None:
@@ -89,7 +94,7 @@ def attach_new(victim: Victim) -> None:
 
 OPERATIONS: dict[str, Callable[[Victim], None]] = {
     f.__name__: f
-    for f in (begin, end_good, end_bad, request, batch, open_all, new_row, new_names, attach, settle, attach_new)
+    for f in (begin, end_good, end_bad, request, batch, add, open_all, new_row, new_names, attach, settle, attach_new)
 }
 
 
@@ -267,11 +272,13 @@ def check(scene: Scene) -> None:
     totals = [reader.cells(row) for row in other.rows]
     assert all(cells == totals[0] for cells in totals), f"rows differ: {totals}"
     assert min(totals[0]) >= 0
-    extra = sum(totals[0]) - begun
+    binned = [totals[0][cell] for cell, _ in BINS]
+    assert binned in ([0, 0], [count for _, count in BINS]), f"a part of what was added at once: {totals[0]}"
+    extra = sum(totals[0]) - sum(binned) - begun
     assert extra in (0, len(BATCH[0])), f"{begun} begun, {totals[0]} counted"
     words = reader.histogram(other.histogram)
     crashed = totals[0][2]
-    assert sum(words[ZERO:USED_WORDS]) == sum(totals[0]) - crashed, "the histogram differs"
+    assert sum(words[ZERO:USED_WORDS]) == sum(totals[0]) - crashed - sum(binned), "the histogram differs"
     check_log(scene, sum(totals[0][at.FIRST_BAD : at.FIRST_EXCLUDED]))
     look(scene)
     check_blocks(scene)

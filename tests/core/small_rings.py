@@ -127,6 +127,11 @@ class Worker:
         words = np.array([len(outcomes), padded.ctypes.data, latencies.ctypes.data, *plans], dtype=np.int64)
         return self.kernels.record_many(self.page, words.ctypes.data)
 
+    def add(self, cells: Sequence[tuple[int, int, int]]) -> int:
+        """Counts of (row, cell, count) into cells of their own, by one commit."""
+        words = np.array([len(cells), *(word for one in cells for word in one)], dtype=np.int64)
+        return self.kernels.add(self.page, words.ctypes.data)
+
     def count(self, row: int, start_ns: int) -> tuple[int, int, int]:
         """By the kernel, from the slot of `start_ns`; a ring at rest that never answers is an error."""
         for _ in range(1000):

@@ -21,8 +21,11 @@ OPERATIONS = 10_000_000 if FULL else 1_000_000
 EPISODE = 150
 RING_NS = SMALL.coarse_slots * SMALL.coarse_ns
 LATENCIES_NS = (0, 1, 953, 954, 999_999, 1_000_000, 1_000_001, 7_123_456, 10**9, 1024 * 10**9, 1024 * 10**9 + 1)
-KINDS = ("record", "apart", "many", "begin", "end", "advance", "window", "totals", "latencies", "open", "row", "attach")
-WEIGHTS = (40, 4, 3, 9, 10, 14, 14, 1, 1, 1, 0.3, 0.7)
+KINDS = (
+    *("record", "apart", "many", "add", "begin", "end", "advance", "window", "totals", "latencies", "open", "row"),
+    "attach",
+)
+WEIGHTS = (40, 4, 3, 2, 9, 10, 14, 14, 1, 1, 1, 0.3, 0.7)
 
 
 def advance_by(rng: random.Random) -> int:
@@ -56,6 +59,9 @@ def operate(twin: Twin, rng: random.Random, kind: str) -> None:
         n = rng.randrange(20)
         latencies = [rng.choice((*LATENCIES_NS, -1, (1 << 62) + 1)) for _ in range(n)]
         twin.record_many(w, [rng.randrange(3) for _ in range(n)], latencies)
+    elif kind == "add":
+        cells = [(rng.randrange(30), rng.randrange(at.CELLS)) for _ in range(rng.randrange(20))]
+        twin.add(w, {place: rng.randrange(4) for place in cells})
     elif kind == "begin":
         twin.begin(w)
     elif kind == "end":
@@ -121,6 +127,10 @@ class RingMachine(RuleBasedStateMachine):
     @rule(w=WORKERS, events=st.lists(st.tuples(st.integers(0, 2), LATENCY_NS | st.just(-5)), max_size=20))
     def record_many(self, w: int, events: list[tuple[int, int]]) -> None:
         self.twin.record_many(w, [outcome for outcome, _ in events], [latency_ns for _, latency_ns in events])
+
+    @rule(w=WORKERS, counts=st.dictionaries(st.tuples(st.integers(0, 30), CELLS), st.integers(0, 9), max_size=20))
+    def add(self, w: int, counts: dict[tuple[int, int], int]) -> None:
+        self.twin.add(w, counts)
 
     @rule(w=WORKERS)
     def begin(self, w: int) -> None:

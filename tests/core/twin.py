@@ -106,6 +106,14 @@ class Twin:
                 self._note(self.in_track, cells[outcome], latency_ns)
                 self._timed(self.now_ns, latency_ns)
 
+    def add(self, w: int, counts: dict[tuple[int, int], int]) -> None:
+        """`counts` by the row's place among those that there are, and the cell."""
+        named = {(self.rows[pick % len(self.rows)], cell): count for (pick, cell), count in counts.items()}
+        assert self.workers[w].add([(row, cell, count) for (row, cell), count in named.items()]) == 0
+        for (row, cell), count in named.items():
+            for _ in range(count):
+                self._note([row], cell, 0)
+
     def begin(self, w: int) -> None:
         token = self.workers[w].begin()
         assert token > 0

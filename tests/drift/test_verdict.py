@@ -153,11 +153,11 @@ def test_few_rows_are_not_called_steady():
     assert (few.state, few.reason, few.value) == (NOT_ENOUGH_DATA, "fewer than 100 rows came", None)
     assert judge({"x": Pair((50, 49), (500, 500))}, PSI, TENTH)["x"].reason == "fewer than 100 rows in the baseline"
     assert judge({"x": Pair((0, 0), (0, 0))}, PSI, TENTH)["x"].state == NOT_ENOUGH_DATA
-    more = judge({"x": Pair((1000,) * 10, (10,) * 10)}, PSI, TENTH)["x"]
+    more = judge({"x": Pair((1000,) * 10, (10,) * 10)}, PSI, Fraction(1, 20))["x"]
     assert more.state == NOT_ENOUGH_DATA
     assert more.reason == f"a divergence at the limit is told from chance from {more.rows_needed} rows on"
     enough = (-(-more.rows_needed // 10),) * 10
-    assert judge({"x": Pair((1000,) * 10, enough)}, PSI, TENTH)["x"].state == STEADY
+    assert judge({"x": Pair((1000,) * 10, enough)}, PSI, Fraction(1, 20))["x"].state == STEADY
     plain = judge({"x": Pair((1000,) * 10, (100, *[0] * 9))}, PSI, TENTH)["x"]
     assert plain.state == DRIFTED, "what is plain is said of few rows too"
 
