@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 SELF = "(otelslo)"  # the row that counts our own faults
 NOTICES = "(notices)"  # rows that count what became of notices; the group is the channel
+BINS = "(bins)"  # rows whose cells are bins of a histogram; the group is its name, the meaning which of its rows
+OWN = (SELF, NOTICES, BINS)  # rows that are no objective's
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,8 +156,10 @@ def test_few_rows_are_not_called_steady():
     more = judge({"x": Pair((1000,) * 10, (10,) * 10)}, PSI, Fraction(1, 20))["x"]
     assert more.state == NOT_ENOUGH_DATA
     assert more.reason == f"a divergence at the limit is told from chance from {more.rows_needed} rows on"
-    enough = (-(-more.rows_needed // 10),) * 10
-    assert judge({"x": Pair((1000,) * 10, enough)}, PSI, Fraction(1, 20))["x"].state == STEADY
+    needed = judge({"x": Pair((1000,) * 10, (100,) * 10)}, PSI, Fraction(1, 20))["x"].rows_needed
+    assert 100 < more.rows_needed < needed, "with fewer bins joined, fewer rows tell"
+    for rows, state in ((-(-needed // 10), STEADY), (needed // 10 - 1, NOT_ENOUGH_DATA)):
+        assert judge({"x": Pair((1000,) * 10, (rows,) * 10)}, PSI, Fraction(1, 20))["x"].state == state
     plain = judge({"x": Pair((1000,) * 10, (100, *[0] * 9))}, PSI, TENTH)["x"]
     assert plain.state == DRIFTED, "what is plain is said of few rows too"
 
