@@ -7,7 +7,7 @@ Features of a model are counted so, and whatever else has buckets that somebody 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np

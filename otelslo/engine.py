@@ -27,6 +27,7 @@ from otelslo.errors import OtelsloError
 from otelslo.evaluate import Book, Traffic, statuses, traffic
 from otelslo.event import Event
 from otelslo.faults import Faults
+from otelslo.features import Features
 from otelslo.judging import Judge, refuse_unreachable
 from otelslo.kernels import layout as at
 from otelslo.latencies import whole_ns
@@ -38,7 +39,7 @@ from otelslo.observing import Moment, Observing, Told
 from otelslo.plans import Plans
 from otelslo.ring import state
 from otelslo.ring.geometry import Geometry
-from otelslo.rowkey import RowKey
+from otelslo.rowkey import BINS, RowKey
 from otelslo.serving import AtLeast, Serving
 from otelslo.slo import SLO
 from otelslo.status import Status
@@ -89,6 +90,7 @@ class Engine:
         self.exporters = exporters.chosen(loaded.exporters, os.environ)
         self.channels = loaded.channels
         self._agent = agent
+        self.features = Features(self)
         self._set(loaded.slos, loaded.limits)
         self.state_dir = Path(state_dir or os.environ.get("OTELSLO_STATE_DIR") or loaded.state_dir or state.DIRECTORY)
         self.clock: Clock = clock or SystemClock()
@@ -109,11 +111,12 @@ class Engine:
         self._marks = Marks(self.state_dir / state.DATABASE_FILE, self.clock.ring_ns)
         self.observing = Observing(self)
         self._forget_again = False
-        self._on_reload: list[Callable[[], None]] = [self._call_sites.bind]
+        self._on_reload: list[Callable[[], None]] = [self._call_sites.bind, self.features.bind]
         self.runner: Runner
         self.notices: list[str] = []
 
     def _set(self, slos: tuple[SLO, ...], limits: tuple[Limit, ...]) -> None:
+        self.features.resolve(slos)
         self.slos, self.limits = slos, limits
         self.definitions: list[Definition] = [slo.as_definition for slo in slos]
         written = {"slos": [slo.definition() for slo in slos], "limits": [limit.definition() for limit in limits]}
@@ -178,8 +181,9 @@ class Engine:
         from otelslo.runner import Runner
 
         self.kernels: Kernels = compile_kernels_for(self.state_dir)
+        kept = [slo for slo in self.slos if not slo.dated]  # in the ring
         geometry = self._geometry.for_objectives(
-            [slo.window_ns for slo in self.slos], [slo.slices.length_ns for slo in self.slos if slo.slices]
+            [slo.window_ns for slo in kept], [slo.slices.length_ns for slo in kept if slo.slices]
         )
         self.runner = runner = Runner(self, self._agent)
         try:
@@ -196,6 +200,8 @@ class Engine:
     def _is_wanted(self, row_key: str) -> bool:
         """Whether a row counts for an objective as it is defined now; asked only when the ring is nearly full."""
         key = RowKey.parse(row_key)
+        if key.slo == BINS:
+            return self.features.wants(key.group or "")
         return any((key.slo, key.meaning) == (slo.name, slo.meaning) for slo in self.slos)
 
     def _use(self, ring: Ring, notices: list[str]) -> None:
@@ -215,6 +221,7 @@ class Engine:
         self.names.refused = lambda detail: self.fault("capacity", detail)
         self.judge = self._judge_of(self.slos)
         self._call_sites.bind()
+        self.features.bind()
         self._write_definitions()
 
     def _judge_of(self, slos: tuple[SLO, ...]) -> Judge:
@@ -484,6 +491,7 @@ class Engine:
         # A request may have judged by the old rows and be about to remember it: forget once more, a tick later.
         self._forget_again = changed
         self._serving.refresh()
+        self.features.tend()
 
 
 def _check_platform() -> None:

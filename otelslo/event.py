@@ -81,7 +81,7 @@ class Event:
     name in lower case. `failure` is the kind of failure that the exception is, one of FAILURES, None if it is not told
     apart; `cascaded`: it follows from an OOM that took the engine down; `cold`: the call met a model not yet loaded.
     `stream` is the pace of a streamed answer, None if it was none or nobody asks; `labelled` a prediction that has met
-    its label, of events of the kind "prediction" alone.
+    its label, of events of the kind "prediction" alone; `finding` what was found of a closed window of drift.
     """
 
     kind: str
@@ -100,6 +100,7 @@ class Event:
     cold: bool = False
     stream: StreamFacts | None = None
     labelled: Labelled | None = None
+    finding: str | None = None
 
     @property
     def latency_s(self) -> float | None:

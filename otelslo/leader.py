@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from otelslo.asking import Asking
 from otelslo.committed import CommittedRows
 from otelslo.dispatch import Dispatch
+from otelslo.drifting import Drifting
 from otelslo.duty import DEFAULT_CHANNELS, Duty
 from otelslo.errors import StateError
 from otelslo.evaluate import Book, Judged, judged
@@ -56,6 +57,7 @@ class Leader:
         self._channels = engine.channels
         self._book = Book()
         self.asking = Asking(self._observe, engine.fault)
+        self.drifting = Drifting(engine, self.store)
         self._lock: FileLock | None = None
         self._fencing: int | None = None
         self._collector: Collector | None = None
@@ -183,6 +185,7 @@ class Leader:
         self._commit(now, last)
         if self.leading and not last:
             self.asking.tend(engine.limits, now)
+            self.drifting.tend(engine.clock.wall_ns())
 
     def _observe(self, limit: str, value: object, since: object) -> None:
         """An answer that comes too late is the next leader's to ask for."""

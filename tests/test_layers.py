@@ -39,7 +39,7 @@ ENGINE = (
     | DECIDERS
     | RING
     | {"latencies", "evaluate", "tally", "names", "objective", "plans", "config"}
-    | {"calls", "faults", "judging", "limit", "limits", "marks", "observing", "policy", "serving"}
+    | {"calls", "faults", "features", "judging", "limit", "limits", "marks", "observing", "policy", "serving"}
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
@@ -68,7 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "match": {"errors", "event"},
     "group": VALUES | {"match"},
     "validity": VALUES | {"match"},
-    "indicators": VALUES | {"indicators"},
+    "indicators": VALUES | {"drift", "indicators"},
     "rules": VALUES | {"indicators", "validity"},
     "keys": DEFINITIONS,
     "slo": DEFINITIONS | {"keys", "policy"},
@@ -129,6 +129,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"attributes", "endpoint", "exporters", "gauges", "http_call", "kernels", "report", "status"},
     "attributes": VALUES,
     "gauges": DECIDERS | {"attributes", "limits"},
+    "binbook": {"kernels", "ring", "rowkey"},
+    "live_baseline": {"drift", "errors", "exporters"},
+    "features": {"binbook", "clock", "drift", "errors", "exporters", "kernels", "live_baseline", "ring", "slo"},
+    "drifting": VALUES | {"binbook", "dated", "drift", "exporters", "features", "observing", "slo", "status"},
     "postbook": VALUES | {"kernels", "plans", "ring"},
     "report": VALUES | {"limits", "status"},
     "committed": VALUES | {"ring"},
@@ -142,7 +146,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "faults": RING | {"plans"},
     "batch": {"calls", "engine", "kernels"},
     "leader": ENGINE
-    | {"asking", "committed", "dispatch", "duty", "engine", "exporters", "oncall", "postbook", "report"},
+    | {"asking", "committed", "dispatch", "drifting", "duty", "engine", "exporters", "oncall", "postbook", "report"},
     "runner": ENGINE | {"engine", "exporters", "leader", "watch"},
     "engine": ENGINE | {"batch", "exporters", "runner"},
     "switch": set(),

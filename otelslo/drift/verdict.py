@@ -8,8 +8,8 @@ divergence at the limit could not be told from chance, nothing is called steady;
 
 Bins too thin for the test are joined with their neighbours first, by what both sides hold together: 15 events expected
 on either side. Cochran's usual five do for one test at 1 %; at a twentieth of that the chi-square is too short in the
-tail (without drift, 20 features with thin bins alarmed in 2.6 % of windows of 300 rows and 1.8 % of 1,000 rows with five,
-in 0.7 and 1.3 % with 15). A lone outlier therefore neither makes a drift nor hides one.
+tail: without drift, 20 features with thin bins alarmed in 2.6 % of windows of 300 rows and 1.8 % of 1,000 rows with
+five, in 0.7 and 1.3 % with 15. A lone outlier therefore neither makes a drift nor hides one.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Option:
     parse: Callable[[Any], Any]
     required: bool = False
     default: Any = None
-    example: str = ""
+    example: Any = ""
 
 
 class Rule(NamedTuple):
@@ -98,6 +98,13 @@ class DatedIndicator(Indicator, Protocol):
     @property
     def DATED(self) -> bool:
         """True."""
+
+
+class FittingIndicator(Indicator, Protocol):
+    """A member whose options and `match` must make a promise together."""
+
+    def fits(self, options: Options, match: Mapping[str, Any]) -> None:
+        """Raises BadValue: they do not. `match` is as a definition shows it, `route` a list of globs or None."""
 
 
 _NEEDED = ("KIND", "OPTIONS", "RULES", "keys", "answered", "judge")
