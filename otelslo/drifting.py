@@ -13,7 +13,7 @@ which says how many it spans; the others have no event, since nothing is known o
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -140,7 +140,7 @@ class Drifting:
             before = opened(connection, objective)
             closed: list[ClosedWindow] = []
             if before is not None and before.start_wall_ns < now.start_wall_ns:
-                closed = _close(connection, watch, rows, before, now)
+                closed = _close(connection, watch, rows, before, now, self._engine.fault)
             if before is None or closed:
                 put_open(connection, objective, now if closed else _begun(watch, rows, now))
             elif before.start_wall_ns == now.start_wall_ns and set(before.totals) != set(now.totals):
@@ -205,7 +205,12 @@ def _base(rows: SavedRows, name: str, bins: tuple[int, ...], window: OpenWindow)
 
 
 def _close(
-    connection: sqlite3.Connection, watch: Watch, rows: SavedRows, before: OpenWindow, now: OpenWindow
+    connection: sqlite3.Connection,
+    watch: Watch,
+    rows: SavedRows,
+    before: OpenWindow,
+    now: OpenWindow,
+    fault: Callable[[str, str], None],
 ) -> list[ClosedWindow]:
     """Judge the window `before`, count it, keep what was found."""
     slo, every_ns = watch.slo, watch.slo.option("every")
@@ -220,7 +225,7 @@ def _close(
     spans = (now.start_wall_ns - before.start_wall_ns) // every_ns
     make = partial(_closed_window, watch, before, end_ns, now.read_wall_ns, spans)
     closed = [make(feature, one, pairs[feature]) for feature, one in found.items()]
-    add_dated(connection, _events(watch, found, end_ns - 1), rows.wall_ns)
+    add_dated(connection, _events(watch, found, end_ns - 1, fault), rows.wall_ns)
     put_closed(connection, _objective(slo), closed)
     return closed
 
@@ -232,7 +237,9 @@ def _between(base: tuple[int, ...], held: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(a - b for a, b in zip(held, base, strict=True))
 
 
-def _events(watch: Watch, found: Mapping[str, Finding], at_wall_ns: int) -> Iterator[DatedAdd]:
+def _events(
+    watch: Watch, found: Mapping[str, Finding], at_wall_ns: int, fault: Callable[[str, str], None]
+) -> Iterator[DatedAdd]:
     """One for the window, or one for each feature where the objective is grouped by it."""
     slo = watch.slo
     if "feature" in slo.group_keys:
@@ -242,7 +249,11 @@ def _events(watch: Watch, found: Mapping[str, Finding], at_wall_ns: int) -> Iter
         said = [({}, next(state for state in (DRIFTED, NOT_ENOUGH_DATA, STEADY) if state in states))]
     for attributes, state in said:
         event = Event(slo.kind, route=watch.stream, attributes=attributes, finding=state)
-        judgement = slo.in_maintenance(event) if slo.planned.active(at_wall_ns) else slo.judge(event)
+        try:
+            judgement = slo.in_maintenance(event) if slo.planned.active(at_wall_ns) else slo.judge(event)
+        except Exception as e:
+            fault("user_code", f"{slo.name}: {type(e).__name__}: {e}; judged without it")
+            judgement = slo.by_indicator(event)
         if judgement is not None:
             key = RowKey(slo.name, slo.meaning, slo.group_of(event), slo.reason_cells)
             yield DatedAdd(key.text(), at_wall_ns, slo.cell(judgement.outcome(None)), 1)

@@ -56,12 +56,16 @@ class _Engine(Protocol):
 
 @dataclass(eq=False)
 class Watch:
-    """One objective of drift: its stream, and the baselines of its features, none while a live one is gathered."""
+    """One objective of drift: its stream, and the baselines of its features.
+
+    There are none while a live one is gathered, which is `settled` once it is made, or cannot be.
+    """
 
     slo: SLO
     stream: str
     baselines: dict[str, Baseline] = field(default_factory=dict)
     live: LiveBaseline | None = None
+    settled: bool = False
 
     @property
     def source(self) -> str:
@@ -141,7 +145,7 @@ class Features:
             for feature, histogram in watch.histograms().items():
                 found[histogram] = feature, watch.baselines[feature].bins
         book = BinBook(self._engine, {histogram: bins.size for histogram, (_, bins) in found.items()})
-        waiting = [watch.live for watch in watches if watch.live is not None and not watch.baselines]
+        waiting = [watch.live for watch in watches if watch.live is not None and not watch.settled]
         return _Stream(book, list(found.values()), waiting)
 
     def wants(self, histogram: str) -> bool:
@@ -155,7 +159,7 @@ class Features:
     def tend(self) -> None:
         """Write down what is gathered for live baselines, and take over those that are made. Never raises."""
         for watch in self.watches:
-            if watch.live is not None and not watch.baselines:
+            if watch.live is not None and not watch.settled:
                 try:
                     self._gather(watch, watch.live)
                 except Exception as e:
@@ -172,8 +176,8 @@ class Features:
             if "error" in one:
                 self._engine.fault("user_code", f"{watch.slo.name}: left out, {one['error']}")
         watch.baselines = {feature: Baseline.parse(one) for feature, one in kept.items() if "error" not in one}
-        if watch.baselines:
-            self.bind()
+        watch.settled = True
+        self.bind()
 
 
 class _Stream:

@@ -26,8 +26,6 @@ Kept = Mapping[str, Mapping[str, Any]]
 
 class _Store(Protocol):
     @property
-    def drift(self) -> kept_in.DriftReader: ...
-    @property
     def writing(self) -> Callable[[int], AbstractContextManager[Any]]: ...
 
 
@@ -66,32 +64,25 @@ class LiveBaseline:
     def turn(self, store: _Store, wall_ns: int) -> Kept | None:
         """Write down what was gathered; the baselines once there are any, by feature, with an `error` for those that
         could not be made. Raises StoreUnavailable."""
-        kept = store.drift.baselines(self.stream, self.key)
-        if kept:
-            return kept
-        self._write(store, wall_ns)
-        if store.drift.gathered(self.stream, self.key) < self._rows:
-            return None
-        with store.writing(wall_ns) as connection:
-            _, pieces = kept_in.gathered_rows(connection, self.stream, self.key)
-        made = self._made(pieces) if pieces else {}
-        with store.writing(wall_ns) as connection:
-            if made and not kept_in.is_kept(connection, self.stream, self.key):
-                kept_in.put_baselines(connection, self.stream, self.key, made, wall_ns)
-        return store.drift.baselines(self.stream, self.key)
-
-    def _write(self, store: _Store, wall_ns: int) -> None:
         taken = [self._pieces.popleft() for _ in range(len(self._pieces))]
-        if not taken:
-            return
         try:
             with store.writing(wall_ns) as connection:
-                if not kept_in.is_kept(connection, self.stream, self.key):
-                    for rows, columns in taken:
-                        kept_in.gather(connection, self.stream, self.key, rows, self._plain(rows, columns))
-        except Exception:
+                kept = kept_in.kept_baselines(connection, self.stream, self.key)
+                for rows, columns in () if kept else taken:
+                    kept_in.gather(connection, self.stream, self.key, rows, self._plain(rows, columns))
+                rows, pieces = kept_in.gathered_rows(connection, self.stream, self.key, self._rows)
+        except BaseException:
             self._pieces.extendleft(reversed(taken))
             raise
+        return kept or (self._kept(store, wall_ns, self._made(pieces)) if rows >= self._rows else None)
+
+    def _kept(self, store: _Store, wall_ns: int, made: Kept) -> Kept:
+        """What is made, unless another worker has been faster."""
+        with store.writing(wall_ns) as connection:
+            kept = kept_in.kept_baselines(connection, self.stream, self.key)
+            if not kept:
+                kept_in.put_baselines(connection, self.stream, self.key, made, wall_ns)
+        return kept or made
 
     def _plain(self, rows: int, columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         return {

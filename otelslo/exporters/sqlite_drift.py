@@ -84,8 +84,7 @@ class DriftReader:
         """How many rows are gathered for a live baseline."""
         if not self._there():
             return 0
-        sql = "SELECT coalesce(sum(rows), 0) FROM drift_gathered WHERE (stream, source) = (?, ?)"
-        return int(self._fetch(sql, (stream, source))[0][0])
+        return int(self._fetch(_GATHERED_SQL, (stream, source))[0][0])
 
     def _there(self) -> bool:
         return bool(self._fetch("SELECT 1 FROM sqlite_master WHERE name = 'drift_windows'", ()))
@@ -96,6 +95,8 @@ def _closed(row: Any) -> ClosedWindow:
     return ClosedWindow(slo, stream, feature, start_ns, end_ns, from_ns, read_ns, state, json.loads(data))
 
 
+_BASELINES_SQL = "SELECT feature, data FROM drift_baselines WHERE (stream, source) = (?, ?)"
+_GATHERED_SQL = "SELECT coalesce(sum(rows), 0) FROM drift_gathered WHERE (stream, source) = (?, ?)"
 _OPEN_SQL = "SELECT histogram, start_wall_ns, read_wall_ns, totals FROM drift_open WHERE objective = ?"
 
 
@@ -153,10 +154,13 @@ def put_baselines(
     connection.execute("DELETE FROM drift_gathered WHERE (stream, source) = (?, ?)", (stream, source))
 
 
-def is_kept(connection: sqlite3.Connection, stream: str, source: str) -> bool:
-    """Whether there are baselines of that source."""
-    sql = "SELECT 1 FROM drift_baselines WHERE (stream, source) = (?, ?) LIMIT 1"
-    return connection.execute(sql, (stream, source)).fetchone() is not None
+def kept_baselines(connection: sqlite3.Connection, stream: str, source: str) -> dict[str, Mapping[str, Any]]:
+    """`DriftReader.baselines`, inside a transaction."""
+    return _baselines(connection.execute(_BASELINES_SQL, (stream, source)).fetchall())
+
+
+def _baselines(rows: list[Any]) -> dict[str, Mapping[str, Any]]:
+    return {feature: json.loads(data) for feature, data in rows}
 
 
 def gather(
@@ -170,9 +174,11 @@ def gather(
 
 
 def gathered_rows(
-    connection: sqlite3.Connection, stream: str, source: str
+    connection: sqlite3.Connection, stream: str, source: str, enough: int
 ) -> tuple[int, list[Mapping[str, list[Any]]]]:
-    """All rows that are gathered, in the order in which they were written: how many, and their columns in pieces."""
-    sql = "SELECT rows, data FROM drift_gathered WHERE (stream, source) = (?, ?) ORDER BY id"
-    found = connection.execute(sql, (stream, source)).fetchall()
-    return sum(rows for rows, _ in found), [json.loads(data) for _, data in found]
+    """How many rows are gathered; if that is enough, also their columns in pieces, in the order of writing."""
+    (rows,) = connection.execute(_GATHERED_SQL, (stream, source)).fetchone()
+    if rows < enough:
+        return rows, []
+    sql = "SELECT data FROM drift_gathered WHERE (stream, source) = (?, ?) ORDER BY id"
+    return rows, [json.loads(data) for (data,) in connection.execute(sql, (stream, source))]
