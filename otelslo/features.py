@@ -127,7 +127,7 @@ class Features:
     # ── when objectives come or change ─────────────────────────────────────────────────────────────────────────────
     def resolve(self, slos: Iterable[SLO]) -> None:
         """Read the baselines of these objectives. DefinitionError if one cannot be had; then nothing has changed."""
-        self.watches = tuple(_watch(slo) for slo in slos if slo.indicator == INDICATOR)
+        self.watches = tuple(watch_of(slo) for slo in slos if slo.indicator == INDICATOR)
 
     def bind(self) -> None:
         """Have rows for all bins in the engine's ring; off the request path. Never raises."""
@@ -219,8 +219,8 @@ class _Stream:
         self._book.add(counts)
 
 
-def _watch(slo: SLO) -> Watch:
-    """Raises DefinitionError."""
+def watch_of(slo: SLO) -> Watch:
+    """The watch of an objective of drift, its baselines read. DefinitionError if they cannot be had."""
     place = Place(f"SLO {slo.name!r}")
     source: Source = slo.option("baseline")
     wanted: Mapping[str, str | None] | None = slo.option("features")

@@ -172,7 +172,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"joined"}
     | {"explain", "explanation", "notice", "oncall"}
     | {"engine", "exporters", "channels", "asgi", "cli", "runner", "default", "__init__", "openslo"}
-    | {"drift", "edge", "frameworks", "lint", "routes"},
+    | {"drift", "edge", "features", "frameworks", "lint", "routes"},
 }
 
 

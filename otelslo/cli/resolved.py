@@ -133,7 +133,8 @@ def _good(slo: Mapping[str, Any]) -> str:
 
 def _scope(slo: Mapping[str, Any]) -> str:
     match = slo["match"] or {}
-    events = {"http": "requests", "websocket": "websocket connections", "call": "calls"}[slo["kind"]]
+    own = {"http": "requests", "websocket": "websocket connections", "call": "calls"}
+    events = own.get(slo["kind"], f"{slo['kind']}s")
     parts = []
     for key in ("route", "method", "host"):
         if match.get(key):

@@ -15,6 +15,8 @@ from otelslo.slo import SLO
 from otelslo.validity import Exclusion
 
 _NAMES = {"http": "request", "websocket": "websocket connection", "call": "tracked call"}
+_NAMES |= {kind: kind for kind in ("probe", "sample", "prediction")}
+_ROUTED = ("http", "websocket")  # kinds whose routes are the app's, and that have a host
 _BOUNDED = (*FACTS, "version")  # as many as the app has, or as many as there are releases
 _DEFAULT_GROUPS = 50
 
@@ -23,7 +25,7 @@ def of(slo: SLO, leaves: Sequence[Leaf] | None) -> Iterator[Finding]:
     yield from _methods(slo)
     yield from _exclusions(slo)
     yield from _groups(slo)
-    if leaves is None or slo.kind == "call":
+    if leaves is None or slo.kind not in _ROUTED:
         yield from _excluded_patterns(slo)
     else:
         yield from _against(slo, leaves)
@@ -39,7 +41,7 @@ def _methods(slo: SLO) -> Iterator[Finding]:
     elif unknown := [name for name in methods if name not in METHODS and name != OTHER_METHOD]:
         problem = f"no request has the method {', '.join(unknown)}: methods beyond the usual ones count as _OTHER"
         yield found(WARNING, "no-events", problem, likely(unknown[0], [*METHODS, OTHER_METHOD]))
-    if hosts and slo.kind == "call" and "" not in Globs(hosts):
+    if hosts and slo.kind not in _ROUTED and "" not in Globs(hosts):
         problem = f"no {kind} has a host, so it never has an event"
         yield at(slo, "match", "host")(ERROR, "no-events", problem, "Leave host out")
 

@@ -146,6 +146,35 @@ def at(engine, name, *arguments):
     return invoke(name, "--state-dir", engine.state_dir, *arguments, columns=100)
 
 
+def test_check_reads_the_baseline_and_knows_the_limits(csv: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    invoke("drift", "baseline", csv, "--features", "age,country:categorical", "--out", "baseline.json")
+    text = """
+    slos:
+      - name: fraud-drift
+        indicator: drift
+        match: {route: fraud}
+        baseline: baseline.json
+        measure: {name: kl, direction: live_from_baseline, unit: nats}
+        limit: 0.1
+        target: "90%"
+        window: 364d
+        tells: [weekly-kl]
+    limits:
+      - {name: weekly-kl, limit: 0.1, stale_after: 15d}
+    """
+    Path("slo.yaml").write_text(text)
+    good = invoke("check", "slo.yaml", "--rules", "--strict", columns=200)
+    assert (good.exit_code, good.stderr) == (0, "")
+    assert "a feature is beyond the limit, and beyond chance" in good.stdout
+    Path("slo.yaml").write_text(text.replace("[weekly-kl]", "[weekly-kll]"))
+    assert "no limit is named 'weekly-kll'. Did you mean 'weekly-kl'?" in invoke("check", "slo.yaml").stderr
+    Path("slo.yaml").write_text(text.replace("baseline.json", "none.json"))
+    missing = invoke("check", "slo.yaml")
+    assert missing.exit_code == 2
+    assert "none.json: cannot be read" in missing.stderr
+
+
 def test_a_window_closed_late_says_so(engine) -> None:
     assert drift._spans({"spans": 1}) == ""
     assert drift._spans({"spans": 3}) == ", closed late: it holds what came in 3 windows"
