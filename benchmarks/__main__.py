@@ -13,6 +13,7 @@ from types import ModuleType
 from . import (
     alerting_table,
     core,
+    drift,
     export,
     leader,
     middleware,
@@ -33,7 +34,8 @@ from .results import Results
 GROUPS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
     for module in (
-        *(record, middleware, wsgi, track, streaming, serving, scaling, core, startup, leader, export, server, tail),
+        *(record, middleware, wsgi, track, streaming, serving, drift, scaling, core, startup, leader, export),
+        *(server, tail),
     )
 }
 

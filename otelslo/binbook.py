@@ -7,7 +7,9 @@ Features of a model are counted so, and whatever else has buckets that somebody 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -61,6 +63,7 @@ class BinBook:
         places = [place for name, size in sizes.items() for place in _places(engine.ring, name, size)]
         self.size = len(places)
         self._places = np.array(places, dtype=np.int64).reshape(-1, 2)
+        self._ones = [(row, cell, 1) for row, cell in places]
 
     def add(self, counts: npt.NDArray[np.int64]) -> None:
         """Add to every bin, by one commit where at most 512 of them are not 0, else by several. Never raises.
@@ -76,8 +79,15 @@ class BinBook:
             self._engine.fault("internal", f"bins were not counted: {type(e).__name__}: {e}")
 
     def add_one(self, bins: Iterable[int]) -> None:
-        """Add 1 to each of some bins, all of them different, by one commit. Never raises."""
-        self.add(np.bincount(np.fromiter(bins, dtype=np.int64), minlength=self.size))
+        """Add 1 to each of some bins, all of them different, as `add` does. Never raises."""
+        try:
+            ones = [self._ones[number] for number in bins]
+            for start in range(0, len(ones), at.REDO_PAIRS):
+                part = ones[start : start + at.REDO_PAIRS]
+                words = array("q", (len(part), *chain.from_iterable(part)))
+                self._kernel(words.buffer_info()[0])
+        except Exception as e:
+            self._engine.fault("internal", f"bins were not counted: {type(e).__name__}: {e}")
 
     def _commit(self, filled: npt.NDArray[np.intp], counts: npt.NDArray[np.int64]) -> None:
         words = np.empty(1 + _ADD_WORDS * len(filled), dtype=np.int64)
@@ -85,7 +95,10 @@ class BinBook:
         words[1::_ADD_WORDS] = self._places[filled, 0]
         words[2::_ADD_WORDS] = self._places[filled, 1]
         words[3::_ADD_WORDS] = counts[filled]
-        engine, adds = self._engine, words.ctypes.data
+        self._kernel(words.ctypes.data)
+
+    def _kernel(self, adds: int) -> None:
+        engine = self._engine
         code = engine.kernels.add(engine.page, adds)
         if code == at.NOT_ATTACHED and engine.attach():
             code = engine.kernels.add(engine.page, adds)
