@@ -91,7 +91,7 @@ def rows_of_features(engine: Any) -> int:
     from otelslo.binbook import totals
 
     (watch,) = engine.features.watches
-    found = {sum(bins) for bins in totals(engine.ring.reader, watch.sizes()).values()}
+    found = {sum(bins) for bins in totals(engine.ring.reader, watch.sizes).values()}
     return found.pop() if len(found) == 1 else -1
 
 

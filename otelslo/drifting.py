@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from otelslo.binbook import first_row, totals
 from otelslo.dated import DatedAdd
 from otelslo.drift.verdict import DRIFTED, NOT_ENOUGH_DATA, STEADY, Finding, Pair, judge
+from otelslo.errors import BadValue
 from otelslo.event import Event
 from otelslo.exporters.sqlite_dated import add_dated
 from otelslo.exporters.sqlite_drift import (
@@ -126,7 +127,7 @@ class Drifting:
         return (
             known is None
             or known.start_wall_ns < window_start(wall_ns, watch.slo.option("every"))
-            or known.histograms != set(watch.histograms().values())
+            or known.histograms != watch.sizes.keys()
             or not known.asked_wall_ns <= wall_ns < known.asked_wall_ns + MINUTE_NS  # somebody may have replaced it
         )
 
@@ -162,7 +163,10 @@ class Drifting:
         for name in told:
             seen = known.get(name)
             if value is not None and (seen is None or seen.at_wall_ns < last[0].read_wall_ns):
-                self._engine.observing.tell(name, value)
+                try:
+                    self._engine.observing.tell(name, value)
+                except BadValue as e:  # a limit of durations
+                    self._engine.fault("user_code", f"{watch.slo.name}: {e}")
 
 
 def limit_value(windows: list[ClosedWindow]) -> float | None:
@@ -185,7 +189,7 @@ def _objective(slo: SLO) -> str:
 def _now(watch: Watch, rows: SavedRows) -> OpenWindow:
     """The window of the last commit, with what the bins held then."""
     start_ns = window_start(rows.wall_ns, watch.slo.option("every"))
-    return OpenWindow(start_ns, rows.wall_ns, totals(rows, watch.sizes()))
+    return OpenWindow(start_ns, rows.wall_ns, totals(rows, watch.sizes))
 
 
 def _begun(watch: Watch, rows: SavedRows, now: OpenWindow, before: OpenWindow | None = None) -> OpenWindow:
@@ -214,7 +218,7 @@ def _close(
 ) -> list[ClosedWindow]:
     """Judge the window `before`, count it, keep what was found."""
     slo, every_ns = watch.slo, watch.slo.option("every")
-    names = watch.histograms()
+    names = watch.histograms
     pairs = {}
     for feature, baseline in watch.baselines.items():
         held = now.totals[names[feature]]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from otelslo.errors import Place, nearest, shown
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from otelslo.drift.source import Source
     from otelslo.exporters.sqlite import Store
     from otelslo.kernels.ring import Kernels
-    from otelslo.live_baseline import LiveBaseline
+    from otelslo.live_baseline import Kept, LiveBaseline
     from otelslo.ring.live import Ring
 
 log = logging.getLogger("otelslo")
@@ -54,34 +53,32 @@ class _Engine(Protocol):
     def fault(self, reason: str, detail: str) -> None: ...
 
 
-@dataclass(eq=False)
 class Watch:
-    """One objective of drift: its stream, and the baselines of its features.
+    """One objective of drift: its stream, the baselines of its features, and what their histograms are called.
 
     There are none while a live one is gathered, which is `settled` once it is made, or cannot be.
     """
 
-    slo: SLO
-    stream: str
-    baselines: dict[str, Baseline] = field(default_factory=dict)
-    live: LiveBaseline | None = None
-    settled: bool = False
+    def __init__(self, slo: SLO, stream: str, live: LiveBaseline | None = None) -> None:
+        self.slo, self.stream, self.live = slo, stream, live
+        self.settled = live is None
+        self.baselines: Mapping[str, Baseline] = {}
+        self.histograms: Mapping[str, str] = {}
+        self.sizes: Mapping[str, int] = {}
+
+    def judge_by(self, baselines: Mapping[str, Baseline]) -> Watch:
+        """Have these baselines, by feature. A histogram's name says its bins, so that others are never added to it."""
+        from otelslo.drift.kept import digest_of
+
+        names = {feature: f"{self.stream}/{feature}/{digest_of(one.bins)}" for feature, one in baselines.items()}
+        self.sizes = {names[feature]: one.bins.size for feature, one in baselines.items()}
+        self.histograms, self.baselines, self.settled = names, baselines, True
+        return self
 
     @property
     def source(self) -> str:
         """What its baselines are kept under in the history."""
         return str(self.slo.option("baseline")) if self.live is None else self.live.key
-
-    def histograms(self) -> dict[str, str]:
-        """The names of its histograms in the ring, by feature."""
-        from otelslo.drift.kept import digest_of
-
-        return {name: f"{self.stream}/{name}/{digest_of(one.bins)}" for name, one in self.baselines.items()}
-
-    def sizes(self) -> dict[str, int]:
-        """How many bins each of its histograms has, by name."""
-        names = self.histograms()
-        return {names[feature]: one.bins.size for feature, one in self.baselines.items()}
 
 
 class Features:
@@ -92,6 +89,7 @@ class Features:
         self.watches: tuple[Watch, ...] = ()
         self._streams: dict[str, _Stream] = {}
         self._said: set[str] = set()
+        self._tried = False
 
     # ── what requests use ──────────────────────────────────────────────────────────────────────────────────────────
     def observe(self, stream: str, rows: Any, names: Sequence[str] | None = None) -> None:
@@ -107,7 +105,7 @@ class Features:
         """
         try:
             if not self._engine.running:
-                self._engine.start()
+                self._start()
             found = self._streams.get(stream)
             if found is None:
                 self._say_unknown(stream)
@@ -115,6 +113,13 @@ class Features:
                 found.observe(rows, names)
         except Exception as e:
             self._engine.fault("user_code", f"rows of {shown(stream)} were not counted: {type(e).__name__}: {e}")
+
+    def _start(self) -> None:
+        """Once: an engine that cannot be started is not tried in each request."""
+        if not self._tried:
+            self._tried = True
+            self._engine.start()
+            self._tried = False
 
     def _say_unknown(self, stream: object) -> None:
         key = str(stream)
@@ -127,10 +132,16 @@ class Features:
     # ── when objectives come or change ─────────────────────────────────────────────────────────────────────────────
     def resolve(self, slos: Iterable[SLO]) -> None:
         """Read the baselines of these objectives. DefinitionError if one cannot be had; then nothing has changed."""
-        self.watches = tuple(watch_of(slo) for slo in slos if slo.indicator == INDICATOR)
+        found = [watch_of(slo) for slo in slos if slo.indicator == INDICATOR]
+        lives = {(one.stream, one.live.key): one.live for one in (*found, *self.watches) if one.live is not None}
+        for watch in found:  # what is gathered is gathered once, and goes on over a reload
+            if watch.live is not None:
+                watch.live = lives[watch.stream, watch.live.key]
+        self.watches = tuple(found)
 
     def bind(self) -> None:
         """Have rows for all bins in the engine's ring; off the request path. Never raises."""
+        self._settle()
         try:
             self._streams = {name: self._stream(name) for name in {watch.stream for watch in self.watches}}
         except Exception as e:
@@ -142,42 +153,49 @@ class Features:
         watches = [watch for watch in self.watches if watch.stream == name]
         found: dict[str, tuple[str, Bins]] = {}
         for watch in watches:
-            for feature, histogram in watch.histograms().items():
+            for feature, histogram in watch.histograms.items():
                 found[histogram] = feature, watch.baselines[feature].bins
         book = BinBook(self._engine, {histogram: bins.size for histogram, (_, bins) in found.items()})
-        waiting = [watch.live for watch in watches if watch.live is not None and not watch.settled]
-        return _Stream(book, list(found.values()), waiting)
+        waiting = dict.fromkeys(watch.live for watch in watches if watch.live is not None and not watch.settled)
+        return _Stream(book, list(found.values()), list(waiting))
 
     def wants(self, histogram: str) -> bool:
         """Whether a histogram of the ring is still counted into, as far as is known before the ring is open."""
         return any(
-            histogram in watch.histograms().values() or (watch.live and histogram.startswith(f"{watch.stream}/"))
+            histogram in watch.sizes or (watch.live is not None and histogram.startswith(f"{watch.stream}/"))
             for watch in self.watches
         )
 
     # ── off the request path ───────────────────────────────────────────────────────────────────────────────────────
     def tend(self) -> None:
         """Write down what is gathered for live baselines, and take over those that are made. Never raises."""
-        for watch in self.watches:
-            if watch.live is not None and not watch.settled:
-                try:
-                    self._gather(watch, watch.live)
-                except Exception as e:
-                    detail = f"{watch.slo.name}: its live baseline is not written: {type(e).__name__}: {e}"
-                    self._engine.fault("internal", detail)
+        if self._settle():
+            self.bind()
 
-    def _gather(self, watch: Watch, live: LiveBaseline) -> None:
+    def _settle(self) -> bool:
+        """Whether a live baseline was made since."""
+        made: dict[LiveBaseline, Kept | None] = {}
+        waiting = [watch for watch in self.watches if not watch.settled]
+        for watch in waiting:
+            try:
+                assert watch.live is not None
+                if watch.live not in made:
+                    made[watch.live] = watch.live.turn(self._engine.runner.store, self._engine.clock.wall_ns())
+                self._take(watch, made[watch.live])
+            except Exception as e:
+                detail = f"{watch.slo.name}: its live baseline is not written: {type(e).__name__}: {e}"
+                self._engine.fault("internal", detail)
+        return any(watch.settled for watch in waiting)
+
+    def _take(self, watch: Watch, kept: Kept | None) -> None:
         from otelslo.drift.baseline import Baseline
 
-        kept = live.turn(self._engine.runner.store, self._engine.clock.wall_ns())
         if kept is None:
             return
         for one in kept.values():
             if "error" in one:
                 self._engine.fault("user_code", f"{watch.slo.name}: left out, {one['error']}")
-        watch.baselines = {feature: Baseline.parse(one) for feature, one in kept.items() if "error" not in one}
-        watch.settled = True
-        self.bind()
+        watch.judge_by({feature: Baseline.parse(one) for feature, one in kept.items() if "error" not in one})
 
 
 class _Stream:
@@ -229,7 +247,7 @@ def watch_of(slo: SLO) -> Watch:
         from otelslo.live_baseline import LiveBaseline
 
         assert wanted is not None
-        return Watch(slo, stream, live=LiveBaseline(stream, source.live_rows, wanted))
+        return Watch(slo, stream, LiveBaseline(stream, source.live_rows, wanted))
     if source.path is not None:
         from otelslo.drift.kept import read_baselines
 
@@ -239,4 +257,4 @@ def watch_of(slo: SLO) -> Watch:
     for name in wanted or ():
         if name not in known:
             raise place.at("features").error(f"the baseline has no feature {shown(name)}", nearest(name, known))
-    return Watch(slo, stream, {name: known[name] for name in (wanted or known)})
+    return Watch(slo, stream).judge_by({name: known[name] for name in (wanted or known)})

@@ -52,8 +52,7 @@ class LiveBaseline:
 
     def offer(self, table: Table) -> None:
         """Keep a copy of these rows, as long as there are not enough."""
-        if self._pid != os.getpid():  # forked: what there is, the parent writes
-            self._pid, self._pieces = os.getpid(), deque()
+        self._renew_in_child()
         if self._taken < self._rows:
             self._taken += table.rows
             columns = {
@@ -64,6 +63,7 @@ class LiveBaseline:
     def turn(self, store: _Store, wall_ns: int) -> Kept | None:
         """Write down what was gathered; the baselines once there are any, by feature, with an `error` for those that
         could not be made. Raises StoreUnavailable."""
+        self._renew_in_child()
         taken = [self._pieces.popleft() for _ in range(len(self._pieces))]
         try:
             with store.writing(wall_ns) as connection:
@@ -75,6 +75,11 @@ class LiveBaseline:
             self._pieces.extendleft(reversed(taken))
             raise
         return kept or (self._kept(store, wall_ns, self._made(pieces)) if rows >= self._rows else None)
+
+    def _renew_in_child(self) -> None:
+        """What was there at a fork, the parent writes."""
+        if self._pid != os.getpid():
+            self._pid, self._pieces = os.getpid(), deque()
 
     def _kept(self, store: _Store, wall_ns: int, made: Kept) -> Kept:
         """What is made, unless another worker has been faster."""

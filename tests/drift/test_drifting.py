@@ -420,6 +420,14 @@ def test_a_new_leader_tells_what_the_last_one_did_not_come_to(leading, monkeypat
     assert engine.observing.statuses()[0].at_wall_ns == at, "told once"
 
 
+def test_a_limit_of_another_unit_is_said_and_hurts_no_window(leading) -> None:
+    engine = leading(objective(tells=["age"]), limits=[Limit("age", limit="90d")])
+    feed(engine, 1)
+    to_next_hour(engine)
+    assert events(engine) == {None: Counts(1, 0, 0)}
+    assert engine.faults() == {"user_code": 1}
+
+
 def window(state, p_value=None, level=None, corrected=None):
     data = {"p_value": p_value, "level": level, "corrected": corrected}
     return ClosedWindow("s", "f", "x", 0, 1, 0, 1, state, data)

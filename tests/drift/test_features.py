@@ -43,8 +43,8 @@ def engine(make_engine):
 def counted(engine, slo="fraud-drift"):
     """Counts of each bin since the beginning, by feature."""
     (watch,) = [one for one in engine.features.watches if one.slo.name == slo]
-    names = watch.histograms()
-    held = totals(engine.ring.reader, watch.sizes())
+    names = watch.histograms
+    held = totals(engine.ring.reader, watch.sizes)
     return {feature: held[names[feature]] for feature in watch.baselines}
 
 
@@ -268,11 +268,48 @@ def test_a_live_baseline_is_taken_over_at_the_next_start(make_engine, tmp_path) 
     made = first.features.watches[0].baselines
     first.close()
     second = make_engine(objective(**LIVE), state_dir=tmp_path)
-    second.housekeeping()
     assert second.features.watches[0].baselines == made
     other = make_engine(objective(**LIVE | {"baseline": "live:2000"}), state_dir=tmp_path)
     other.housekeeping()
     assert other.features.watches[0].baselines == {}
+
+
+def test_objectives_share_a_live_baseline_and_gather_it_once(make_engine) -> None:
+    engine = make_engine(objective(**LIVE), objective("other", limit=0.2, **LIVE))
+    engine.features.observe("fraud", columns(np.random.default_rng(2), 600) | {"flat": np.arange(600)})
+    engine.housekeeping()
+    assert gathered(engine) == 600
+    engine.reload([objective(**LIVE), objective("other", limit=0.3, **LIVE)])
+    engine.features.observe("fraud", columns(np.random.default_rng(3), 400) | {"flat": np.arange(400)})
+    engine.reload([objective(**LIVE), objective("other", limit=0.4, **LIVE)])
+    one, other = engine.features.watches
+    assert one.settled
+    assert one.baselines == other.baselines
+    assert sum(map(sum, counted(engine).values())) == 0
+    engine.features.observe("fraud", {"age": 1.0})
+    assert sum(counted(engine)["age"]) == 1
+
+
+def test_a_forked_child_does_not_write_what_its_parent_gathers(make_engine) -> None:
+    engine = make_engine(objective(**LIVE))
+    engine.features.observe("fraud", columns(np.random.default_rng(2), 600) | {"flat": np.arange(600)})
+    pid = os.fork()
+    if pid == 0:
+        engine.features.tend()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    engine.housekeeping()
+    assert gathered(engine) == 600
+
+
+def test_an_engine_that_cannot_start_is_tried_once(monkeypatch, tmp_path, caplog) -> None:
+    engine = otelslo.Engine([objective()], state_dir=tmp_path, runner=False)
+    tries = []
+    monkeypatch.setattr(engine, "start", lambda: tries.append(1) or 1 / 0)
+    for _ in range(3):
+        engine.features.observe("fraud", {"age": 1.0})
+    assert tries == [1]
+    assert "division by zero" in caplog.text
 
 
 def test_rows_that_make_no_baseline_are_said_once(make_engine, caplog) -> None:
