@@ -13,6 +13,7 @@ from types import ModuleType
 from . import (
     alerting_table,
     core,
+    drift,
     export,
     gen_ai,
     leader,
@@ -34,7 +35,7 @@ from .results import Results
 GROUPS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
     for module in (
-        *(record, middleware, wsgi, track, streaming, gen_ai, serving, scaling, core, startup),
+        *(record, middleware, wsgi, track, streaming, gen_ai, serving, drift, scaling, core, startup),
         *(leader, export, server, tail),
     )
 }

@@ -68,6 +68,49 @@ def stream_slos() -> list[Any]:
     ]
 
 
+def baseline_of(column: Any, kind: str) -> Any:
+    """The baseline of a column."""
+    from otelslo.drift.baseline import Baseline
+
+    return Baseline.of("x", column, kind)  # type: ignore[arg-type]
+
+
+def drift_slo(columns: dict[str, Any]) -> Any:
+    """An objective of drift about the rows of "stream", by baselines of these columns."""
+    from otelslo import SLO
+    from otelslo.drift.baseline import Baseline
+
+    kinds = {name: "numeric" if column.dtype.kind == "f" else "categorical" for name, column in columns.items()}
+    given = [Baseline.of(name, column, kinds[name]) for name, column in columns.items()]  # type: ignore[arg-type]
+    options = {"measure": "psi", "limit": 0.1, "baseline": given}
+    return SLO("drift", indicator="drift", match={"route": "stream"}, target="90%", options=options)
+
+
+def rows_of_features(engine: Any) -> int:
+    """Rows that every feature of the one objective of drift has counted; -1 if they differ."""
+    from otelslo.binbook import totals
+
+    (watch,) = engine.features.watches
+    found = {sum(bins) for bins in totals(engine.ring.reader, watch.sizes).values()}
+    return found.pop() if len(found) == 1 else -1
+
+
+def pair_of(baseline: Any, live: Any) -> Any:
+    """One feature's counts."""
+    from otelslo.drift.verdict import Pair
+
+    return Pair(tuple(map(int, baseline)), tuple(map(int, live)))
+
+
+def has_alarm(pairs: dict[str, Any], limit: Any, only: str | None = None) -> bool:
+    """Whether any feature, or that one, has drifted by PSI."""
+    from otelslo.drift.divergence import Measure
+    from otelslo.drift.verdict import DRIFTED, judge
+
+    found = judge(pairs, Measure.parse("psi"), limit)
+    return any(one.state == DRIFTED for name, one in found.items() if only in (None, name))
+
+
 def track_stream(engine: Any, make: Any) -> Any:
     """`make`, with what it makes handed over to be counted."""
     import otelslo

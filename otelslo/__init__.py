@@ -20,7 +20,7 @@ from otelslo._version import VERSION as __version__
 from otelslo.clock import ManualClock
 from otelslo.counts import Counts
 from otelslo.decorators import track
-from otelslo.default import budget_allows, loaded, model, observe
+from otelslo.default import budget_allows, loaded, model, observe, observe_features
 from otelslo.engine import Engine
 from otelslo.errors import CapacityError, DefinitionError, OtelsloError, StateError
 from otelslo.event import Event
@@ -56,6 +56,7 @@ __all__ = [
     "loaded",
     "model",
     "observe",
+    "observe_features",
     "track",
     "track_stream",
 ]

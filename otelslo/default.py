@@ -9,8 +9,9 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from otelslo.engine import Engine
 from otelslo.observing import Moment, Told
@@ -138,6 +139,19 @@ def model(
         log.error("model: %s is not written: %s", model, e)
         return
     own.model(model, version, trained_at=trained_at, evaluated_at=evaluated_at, correct=correct)
+
+
+def observe_features(stream: str, rows: Any, names: Sequence[str] | None = None) -> None:
+    """Count rows that a model is fed, for objectives of drift about `stream`: see `otelslo.features`. Never raises.
+
+    Args:
+        rows: one row or many: {feature: value}, {feature: column}, a list of such rows, a structured array, an array
+            (rows, features) with `names`, a data frame.
+        names: the features of the columns of an array, in order.
+    """
+    found = running()
+    if found is not None:
+        found.features.observe(stream, rows, names)
 
 
 def loaded(name: str) -> None:

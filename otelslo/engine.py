@@ -24,6 +24,7 @@ from otelslo.definition import Definition
 from otelslo.errors import OtelsloError
 from otelslo.event import Event
 from otelslo.faults import Faults
+from otelslo.features import Features
 from otelslo.genai.declared import GenAI
 from otelslo.judging import Judge, refuse_unreachable
 from otelslo.kernels import layout as at
@@ -37,7 +38,7 @@ from otelslo.plans import Plans
 from otelslo.registry import Registry
 from otelslo.ring import state
 from otelslo.ring.geometry import Geometry
-from otelslo.rowkey import SHED, RowKey
+from otelslo.rowkey import BINS, SHED, RowKey
 from otelslo.serving import Serving
 from otelslo.slo import SLO
 from otelslo.standing import Standing
@@ -91,6 +92,7 @@ class Engine(Standing):
         self.exporters = exporters.chosen(loaded.exporters, os.environ)
         self.channels = loaded.channels
         self._agent = agent
+        self.features = Features(self)
         self._set(loaded.slos, loaded.limits)
         self.state_dir = Path(state_dir or os.environ.get("OTELSLO_STATE_DIR") or loaded.state_dir or state.DIRECTORY)
         self.clock: Clock = clock or SystemClock()
@@ -113,11 +115,12 @@ class Engine(Standing):
         self.registry = Registry(self)
         self.model = self.registry.tell  # when a version was trained or evaluated; writes to disk: no hot path
         self._forget_again = False
-        self._on_reload: list[Callable[[], None]] = [self._call_sites.bind]
+        self._on_reload: list[Callable[[], None]] = [self._call_sites.bind, self.features.bind]
         self.runner: Runner
         self.notices: list[str] = []
 
     def _set(self, slos: tuple[SLO, ...], limits: tuple[Limit, ...]) -> None:
+        self.features.resolve(slos)
         self.slos, self.limits = slos, limits
         self.definitions: list[Definition] = [slo.as_definition for slo in slos]
         written = {"slos": [slo.definition() for slo in slos], "limits": [limit.definition() for limit in limits]}
@@ -183,8 +186,9 @@ class Engine(Standing):
         from otelslo.runner import Runner
 
         self.kernels: Kernels = compile_kernels_for(self.state_dir)
+        kept = [slo for slo in self.slos if not slo.dated]  # in the ring
         geometry = self._geometry.for_objectives(
-            [slo.window_ns for slo in self.slos], [slo.slices.length_ns for slo in self.slos if slo.slices]
+            [slo.window_ns for slo in kept], [slo.slices.length_ns for slo in kept if slo.slices]
         )
         self.runner = runner = Runner(self, self._agent)
         try:
@@ -201,6 +205,8 @@ class Engine(Standing):
     def _is_wanted(self, row_key: str) -> bool:
         """Whether a row counts for an objective as it is defined now; asked only when the ring is nearly full."""
         key = RowKey.parse(row_key)
+        if key.slo == BINS:
+            return self.features.wants(key.group or "")
         name = key.group if key.slo == SHED else key.slo
         return any((name, key.meaning) == (slo.name, slo.meaning) for slo in self.slos)
 
@@ -222,6 +228,7 @@ class Engine(Standing):
         self.names.refused = lambda detail: self.fault("capacity", detail)
         self.judge = self._judge_of(self.slos)
         self._call_sites.bind()
+        self.features.bind()
         self._write_definitions()
 
     def _judge_of(self, slos: tuple[SLO, ...]) -> Judge:
@@ -431,3 +438,4 @@ class Engine(Standing):
         # A request may have judged by the old rows and be about to remember it: forget once more, a tick later.
         self._forget_again = changed
         self._serving.refresh()
+        self.features.tend()

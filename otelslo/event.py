@@ -86,7 +86,7 @@ class Event:
     down; `cold`: the call met a model not yet loaded.
     `stream` is the pace of a streamed answer, None if it was none or nobody asks; `labelled` a prediction that has met
     its label, of events of the kind "prediction" alone; `known` what is known of model versions as it ends, None where
-    no objective asks for it.
+    no objective asks for it; `finding` what was found of a closed window of drift.
     """
 
     kind: str
@@ -106,6 +106,7 @@ class Event:
     stream: StreamFacts | None = None
     labelled: Labelled | None = None
     known: Known | None = None
+    finding: str | None = None
 
     @property
     def latency_s(self) -> float | None:

@@ -236,7 +236,7 @@ class Judge:
 def refuse_unreachable(slos: Iterable[SLO], geometry: Geometry) -> None:
     """Raises OtelsloError: a running ring of this geometry does not reach so far, or its slots are too coarse."""
     slot_ns = geometry.coarse_ns
-    for slo in slos:
+    for slo in (one for one in slos if not one.dated):
         if slo.slices is not None and slo.slices.length_ns % slot_ns:
             problem = f"the slices of {slo.name} are finer than the slots of the running ring"
             raise OtelsloError(f"{problem} ({format_duration(slot_ns)}). Restart all workers")

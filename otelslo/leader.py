@@ -18,6 +18,7 @@ from otelslo.asking import Asking
 from otelslo.attendance import Attendance
 from otelslo.committed import CommittedRows
 from otelslo.dispatch import Dispatch
+from otelslo.drifting import Drifting
 from otelslo.duty import DEFAULT_CHANNELS, Duty
 from otelslo.errors import StateError
 from otelslo.evaluate import Book, Judged, judged
@@ -62,6 +63,7 @@ class Leader:
         self.probing = Probing(engine, self._may_send)
         self._attendance = Attendance(engine.fault)
         self.oom = OomWatch()
+        self.drifting = Drifting(engine, self.store)
         self._lock: FileLock | None = None
         self._fencing: int | None = None
         self._collector: Collector | None = None
@@ -193,6 +195,7 @@ class Leader:
         if self.leading and not last:
             self.asking.tend(engine.limits, now)
             self.probing.tend(engine.slos, now)
+            self.drifting.tend(engine.clock.wall_ns())
 
     def _observe(self, limit: str, value: object, since: object) -> None:
         """An answer that comes too late is the next leader's to ask for."""

@@ -14,6 +14,7 @@ GEN_AI = "(gen_ai)"  # rows of the histograms of `otelslo.genai`; the group is a
 ATTENDED = "(attended)"  # the row that counts the leader's looks that found somebody attached
 NOTICES = "(notices)"  # rows that count what became of notices; the group is the channel
 SHED = "(shed)"  # rows that count what was shed, good there, of an objective whose slices ask; the group is its name
+BINS = "(bins)"  # rows whose cells are bins of a histogram; the group is its name, the meaning which of its rows
 OURS = (SELF, GEN_AI, ATTENDED, NOTICES)  # rows that are no objective's, and always wanted
 
 

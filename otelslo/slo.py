@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from typing import Any, cast
 
 from otelslo.about import About, parse_about
@@ -23,11 +24,7 @@ from otelslo.definition import (
 from otelslo.errors import DefinitionError, Place, shown
 from otelslo.event import EDGE_KINDS, Event, Outcome
 from otelslo.group import Grouping, parse_grouping
-from otelslo.indicators import (
-    Indicator,
-    RateIndicator,
-    load,
-)
+from otelslo.indicators import FittingIndicator, Indicator, RateIndicator, load
 from otelslo.keys import (
     OPTION_KEYS,
     arguments,
@@ -164,6 +161,7 @@ class SLO(Predicting):
         threshold = self._options.get("threshold")
         self._set(threshold_ns=threshold if isinstance(threshold, int) else None)  # a gauge's is no latency
         self._resolve(place)
+        self._fit(place.at("indicator"))
         cells = self._allot_cells(place)
         self._set(reason_cells=cells, _cells=cell_index(cells))
         self._set(meaning=meaning_of(self._meaning_parts()))
@@ -198,6 +196,10 @@ class SLO(Predicting):
         if self.window != DEFAULT_WINDOW:
             raise place.at("window").error("there is a calendar window already", "Leave one out", at_key=True)
         return parse_calendar(self.calendar, self.timezone, place)
+
+    def _fit(self, place: Place) -> None:
+        if hasattr(self._indicator, "fits"):
+            place.parse(partial(cast("FittingIndicator", self._indicator).fits, self._options), self._match_json())
 
     def _surround(self, place: Place) -> None:
         """What goes around the promise: slices, the SLA, metadata, alerts."""

@@ -42,7 +42,20 @@ ENGINE = (
     | DECIDERS
     | RING
     | {"latencies", "evaluate", "tally", "names", "objective", "plans", "config"}
-    | {"calls", "faults", "genai", "judging", "limit", "limits", "marks", "observing", "policy", "registry", "serving"}
+    | {
+        "calls",
+        "faults",
+        "features",
+        "genai",
+        "judging",
+        "limit",
+        "limits",
+        "marks",
+        "observing",
+        "policy",
+        "registry",
+        "serving",
+    }
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
@@ -73,7 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "match": {"errors", "event"},
     "group": VALUES | {"match"},
     "validity": VALUES | {"match"},
-    "indicators": VALUES | {"endpoint", "indicators", "match", "quality", "throughput"},
+    "indicators": VALUES | {"drift", "endpoint", "indicators", "match", "quality", "throughput"},
     "rules": VALUES | {"indicators", "validity"},
     "keys": DEFINITIONS,
     "attempt": {"_version", "endpoint", "http_call", "indicators"},
@@ -148,6 +161,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"attributes", "endpoint", "exporters", "gauges", "genai", "http_call", "kernels", "report", "status"},
     "attributes": VALUES,
     "gauges": DECIDERS | {"attributes", "limits"},
+    "binbook": {"kernels", "ring", "rowkey"},
+    "live_baseline": {"drift", "errors", "exporters"},
+    "features": {"binbook", "clock", "drift", "errors", "exporters", "kernels", "live_baseline", "ring", "slo"},
+    "drifting": VALUES | {"binbook", "dated", "drift", "exporters", "features", "observing", "slo", "status"},
     "postbook": VALUES | {"kernels", "plans", "ring"},
     "counters": {"errors", "kernels", "ring", "rowkey"},
     "genai": VALUES | {"counters", "genai", "match", "ring"},
@@ -176,7 +193,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "standing": ENGINE,
     "batch": {"calls", "engine", "kernels"},
     "leader": ENGINE
-    | {"asking", "attendance", "committed", "dispatch", "duty", "engine", "exporters"}
+    | {
+        "asking",
+        "attendance",
+        "committed",
+        "dispatch",
+        "drifting",
+        "duty",
+        "engine",
+        "exporters",
+        "oncall",
+        "postbook",
+        "report",
+    }
     | {"oncall", "oomwatch", "postbook", "probing", "report"},
     "runner": ENGINE | {"engine", "exporters", "leader", "sampling", "watch"},
     "engine": ENGINE | {"batch", "exporters", "runner", "standing"},
@@ -205,7 +234,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"joined"}
     | {"explain", "explanation", "notice", "oncall"}
     | {"engine", "exporters", "channels", "asgi", "cli", "runner", "default", "__init__", "openslo"}
-    | {"capacity", "edge", "frameworks", "lint", "routes"},
+    | {"capacity", "drift", "edge", "features", "frameworks", "lint", "routes"},
 }
 
 

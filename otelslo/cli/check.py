@@ -15,7 +15,8 @@ import click
 
 from otelslo import channels, config, openslo
 from otelslo.cli.app_routes import importing, leaves
-from otelslo.errors import DefinitionError
+from otelslo.errors import DefinitionError, nearest
+from otelslo.features import INDICATOR, watch_of
 from otelslo.lint import ERROR, NOTE, WARNING, Finding, lint
 from otelslo.maintenance import Window
 from otelslo.period import Calendar
@@ -60,7 +61,7 @@ def command(file: str | None, rules: bool, as_openslo: bool, app: str | None, st
         sys.exit(USAGE)
     for notice in loaded.notices:
         click.echo(f"note: {notice}", err=True)
-    unmade = [*_channels(loaded)]
+    unmade = [*_channels(loaded), *_drift(loaded)]
     for severity, text in unmade:
         click.echo(f"{severity}: {text}", err=True)
     code = _exit_code({one.severity for one in found} | {severity for severity, _ in unmade}, strict)
@@ -98,6 +99,20 @@ def _channels(loaded: config.Config) -> Iterator[tuple[str, str]]:
             )
         except Exception as failure:  # a channel from elsewhere
             yield ERROR, f"channel {name!r} ({kind}) cannot be made: {type(failure).__name__}: {failure}"
+
+
+def _drift(loaded: config.Config) -> Iterator[tuple[str, str]]:
+    """(severity, text) of each baseline that cannot be had, and of limits to be told that there are not."""
+    limits = [limit.name for limit in loaded.limits]
+    for slo in (one for one in loaded.slos if one.indicator == INDICATOR):
+        try:
+            watch_of(slo)
+        except DefinitionError as refused:
+            yield ERROR, f"SLO {slo.name!r}: {refused}"
+        for name in slo.option("tells"):
+            if name not in limits:
+                remedy = nearest(name, limits) if limits else f"Add limits: [{{name: {name}, limit: 0.1}}]"
+                yield WARNING, f"SLO {slo.name!r}.tells: no limit is named {name!r}. {remedy}"
 
 
 def _exit_code(severities: Collection[str], strict: bool) -> int:

@@ -29,7 +29,7 @@ BINS, MOST_BINS = 10, 100
 CATEGORIES, MOST_CATEGORIES = 20, 1_000
 
 _FORMAT = 1
-_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: its multiples keep step with no period of the rows
+_CHOOSING_KEY = 0x9E3779B97F4A7C15  # of the hash of a row's number, which keeps step with no period of the rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +182,13 @@ def _refuse_nan(column: npt.NDArray[Any], place: Place) -> None:
 
 
 def _choosing(rows: int) -> npt.NDArray[np.bool_]:
-    """Which rows choose the bins: one in four, the same for every column of that length."""
-    return np.arange(rows, dtype=np.uint64) * np.uint64(_GOLDEN) < np.uint64(1 << 62)
+    """Which rows choose the bins, the same for every column: by a hash of the row's number (the last two rounds of
+    splitmix64), so that each row does with a chance of one in four, whatever period the rows have.
+    """
+    mixed = np.arange(rows, dtype=np.uint64) * np.uint64(_CHOOSING_KEY) + np.uint64(_CHOOSING_KEY)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (mixed ^ (mixed >> np.uint64(31))) < np.uint64(1 << 62)
 
 
 def _numeric(column: npt.NDArray[Any], choosing: npt.NDArray[np.bool_], most: int, place: Place) -> NumericBins:

@@ -12,6 +12,7 @@ import numbers
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,8 @@ class CategoricalBins:
     def __post_init__(self) -> None:
         if not self.values or len(set(self.values)) != len(self.values) or "" in self.values:
             raise ValueError("categories must be different texts that are not empty")
-        object.__setattr__(self, "_index", {value: number for number, value in enumerate(self.values)})
+        index = {value: number for number, value in enumerate(self.values)}
+        object.__setattr__(self, "_index", index | {"": len(index) + 1})
 
     @property
     def size(self) -> int:
@@ -96,7 +98,7 @@ class CategoricalBins:
     def bin_of(self, value: object) -> int:
         """The bin of one value."""
         category = value if type(value) is str else as_category(value)
-        return self._index.get(category, self.size - 2) if category else self.size - 1
+        return self._index.get(category, self.size - 2)
 
     def bins_of(self, values: Iterable[Any]) -> Cells:
         """The bin of each value."""
@@ -104,8 +106,9 @@ class CategoricalBins:
         if column.dtype.kind in "fiub":
             different, places = np.unique(column, return_inverse=True)
             return np.array([self.bin_of(value) for value in different.tolist()], dtype=np.int64)[places]
-        get, other = self._index.get, self.size - 2
-        found = (get(value, other) if type(value) is str and value else self.bin_of(value) for value in column.tolist())
+        listed = column.tolist()
+        plain = column.dtype.kind == "U" or set(map(type, listed)) == {str}
+        found = map(self._index.get, listed, repeat(self.size - 2)) if plain else map(self.bin_of, listed)
         return np.fromiter(found, dtype=np.int64, count=len(column))
 
     def count(self, values: Iterable[Any]) -> Cells:

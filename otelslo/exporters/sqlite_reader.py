@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from otelslo.exporters.sqlite_dated import DatedReader
+from otelslo.exporters.sqlite_drift import DriftReader
 from otelslo.exporters.sqlite_limits import LimitsReader
 from otelslo.exporters.sqlite_models import ModelsReader
 from otelslo.exporters.sqlite_notes import NotesReader
@@ -108,6 +109,11 @@ class Reader:
     def dated(self) -> DatedReader:
         """Counts of events with a time of their own; to be kept, since it reads what is new."""
         return DatedReader(self._fetch)
+
+    @property
+    def drift(self) -> DriftReader:
+        """Baselines and windows of drift."""
+        return DriftReader(self._fetch)
 
     def _slots_of(self, ring: int, row: int, start_ns: int, end_ns: int) -> Iterator[SlotClose]:
         while True:

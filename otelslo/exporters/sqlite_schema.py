@@ -89,6 +89,14 @@ _DATED_TABLES = {
     " PRIMARY KEY (model, version)) WITHOUT ROWID",
     "evaluations": "(model TEXT, version TEXT, evaluated_wall_ns INTEGER, told_wall_ns INTEGER,"
     " PRIMARY KEY (model, version, evaluated_wall_ns)) WITHOUT ROWID",
+    "drift_baselines": "(stream TEXT, source TEXT, feature TEXT, data TEXT, wall_ns INTEGER,"
+    " PRIMARY KEY (stream, source, feature)) WITHOUT ROWID",
+    "drift_gathered": "(id INTEGER PRIMARY KEY, stream TEXT, source TEXT, rows INTEGER, data TEXT)",
+    "drift_open": "(objective TEXT, histogram TEXT, start_wall_ns INTEGER, read_wall_ns INTEGER, totals TEXT,"
+    " PRIMARY KEY (objective, histogram)) WITHOUT ROWID",
+    "drift_windows": "(objective TEXT, start_wall_ns INTEGER, feature TEXT, slo TEXT, stream TEXT,"
+    " end_wall_ns INTEGER, from_wall_ns INTEGER, read_wall_ns INTEGER, state TEXT, data TEXT,"
+    " PRIMARY KEY (objective, start_wall_ns, feature)) WITHOUT ROWID",
 }
 _DATED_INDEXES = {"dated_by_revision": "dated_slots (revision)"}
 _INDEXES = {"losses_by_time": "losses (wall_ns)"}

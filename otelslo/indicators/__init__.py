@@ -36,7 +36,7 @@ class Option:
     parse: Callable[[Any], Any]
     required: bool = False
     default: Any = None
-    example: str = ""
+    example: Any = ""
     free: bool = False
     meant: bool = True
 
@@ -182,6 +182,13 @@ class MeasuredIndicator(Indicator, Protocol):
 
     def measures(self, options: Options) -> str:
         """Such as "loop_lag at or under 100ms"."""
+
+
+class FittingIndicator(Indicator, Protocol):
+    """A member whose options and `match` must make a promise together."""
+
+    def fits(self, options: Options, match: Mapping[str, Any]) -> None:
+        """Raises BadValue: they do not. `match` is as a definition shows it, `route` a list of globs or None."""
 
 
 _NEEDED = ("KIND", "OPTIONS", "RULES", "keys", "answered", "judge")

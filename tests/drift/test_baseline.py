@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -22,9 +23,18 @@ def ages(rows=1000, seed=1):
     return np.random.default_rng(seed).normal(40, 10, rows)
 
 
+@lru_cache
 def choosers(rows):
     """Numbers of the rows that choose the bins, as it is defined."""
-    return {row for row in range(rows) if row * 0x9E3779B97F4A7C15 % 2**64 < 2**62}
+    return frozenset(row for row in range(rows) if mixed(row) < 2**62)
+
+
+def mixed(row):
+    """Splitmix64 of the row's number, in Python's own integers."""
+    z = (row + 1) * 0x9E3779B97F4A7C15 % 2**64
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+    return z ^ z >> 31
 
 
 def split(column):
@@ -33,22 +43,37 @@ def split(column):
 
 
 def test_one_row_in_four_chooses_whatever_the_period_of_the_rows():
-    for rows in (200, 1000, 10_000):
-        assert len(choosers(rows)) == pytest.approx(rows / 4, abs=2)
-        for period in (2, 3, 4, 5, 7):
+    """As evenly as a fair draw: within four of its standard deviations (8 of 42 rows for each hour of 1,000)."""
+    for rows in (200, 1000, 10_000, 50_000):
+        for period in (1, 2, 3, 4, 5, 7, 12, 24, 30, 60, 168):
             for phase in range(period):
-                of_phase = sum(row % period == phase for row in choosers(rows))
-                assert of_phase == pytest.approx(rows / 4 / period, abs=5)
+                of_phase = len(range(phase, rows, period))
+                chosen = sum(row % period == phase for row in choosers(rows))
+                assert chosen == pytest.approx(of_phase / 4, abs=4 * (of_phase * 3 / 16) ** 0.5)
+
+
+def test_no_period_up_to_a_month_of_hours_keeps_step():
+    """A period's phases together: their chi-square is what a fair draw has (a golden step had 70 or 139 of 417 rows
+    for each hour, where 104 are due)."""
+    rows = 50_000
+    chosen = np.zeros(rows)
+    chosen[list(choosers(rows))] = 1
+    for period in range(2, 745):
+        phases = np.arange(rows) % period
+        due = np.bincount(phases) / 4
+        statistic = (((np.bincount(phases, chosen) - due) ** 2) / (due * 3 / 4)).sum()
+        assert abs(statistic - period) <= 4 * (2 * period) ** 0.5 + 4, period
 
 
 def test_bins_hold_about_the_same():
     column = ages(10_000)
     baseline = Baseline.of("age", column, "numeric")
     chosen, counted = split(column.tolist())
-    assert set(baseline.bins.count(chosen)[1:-2].tolist()) <= {249, 250, 251}
+    held = baseline.bins.count(chosen)[1:-2].tolist()
+    assert max(held) - min(held) <= 2, "of those that chose, as even as can be"
     assert list(baseline.counts) == baseline.bins.count(counted).tolist()
     assert baseline.rows == len(counted)
-    assert all(650 < count < 850 for count in baseline.counts[1:-2])
+    assert all(600 < count < 900 for count in baseline.counts[1:-2])
 
 
 def test_a_heavy_value_has_a_bin_of_its_own_and_the_rest_is_cut_evenly():
@@ -57,7 +82,8 @@ def test_a_heavy_value_has_a_bin_of_its_own_and_the_rest_is_cut_evenly():
     nearly_zero = baseline.counts[1] - split(column.tolist())[1].count(0)
     assert 0 <= nearly_zero <= 30, "up to the smallest age that chose"
     assert len(baseline.counts) == 13
-    assert set(baseline.bins.count(split(column.tolist())[0])[2:-2]) <= {13, 14}
+    held = baseline.bins.count(split(column.tolist())[0])[2:-2].tolist()
+    assert max(held) - min(held) <= 2
 
 
 def test_two_values_are_two_bins():
@@ -85,7 +111,8 @@ def test_a_column_whose_choosers_are_all_missing():
 def test_a_heavy_value_in_the_middle():
     column = np.concatenate([np.linspace(0, 1, 100), np.full(800, 2.0), np.linspace(3, 4, 100)])
     baseline = Baseline.of("x", column, "numeric")
-    assert baseline.counts[baseline.bins.bin_of(2)] == 800 - len(choosers(900)) + len(choosers(100))
+    twos = split(column.tolist())[1].count(2.0)
+    assert twos <= baseline.counts[baseline.bins.bin_of(2)] <= twos + 10, "up to the next value that chose"
 
 
 @settings(deadline=None)
@@ -110,7 +137,7 @@ def test_categories_by_how_many_they_are():
     baseline = Baseline.of("country", column, "categorical", bins=2)
     assert baseline.bins == CategoricalBins(("fr", "de"))
     assert baseline.counts == tuple(baseline.bins.count(split(column)[1]).tolist())
-    assert baseline.counts == pytest.approx((300, 225, 150, 75), abs=4)
+    assert baseline.counts == pytest.approx((300, 225, 150, 75), abs=20)
 
 
 @pytest.mark.parametrize("kind", ["numeric", "categorical"])
