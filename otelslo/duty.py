@@ -66,6 +66,7 @@ class Duty:
         made = {name: _Lazy(name, kind, options) for name, (kind, options) in chosen.items()}
         outbox = StoredOutbox(store.notes, fault, wall_ns)
         self._courier = Courier(made, outbox, fault, may_send, note=note, count=count, wall_ns=wall_ns)
+        self._dated = store.dated()
         self._marked = self._read_marks(0)
         self._observed = store.limits.observations()
         self._courier.wake()  # whoever led before may have left something
@@ -76,7 +77,7 @@ class Duty:
 
     @property
     def marked(self) -> Marked:
-        """Exclusions and annotations, as of the last turn."""
+        """Exclusions, annotations and dated counts, as of the last turn."""
         return self._marked
 
     def refresh(self, since_wall_ns: int = 0) -> None:
@@ -145,7 +146,8 @@ class Duty:
 
     def _read_marks(self, since_wall_ns: int) -> Marked:
         notes = self._store.notes
-        return Marked(tuple(notes.exclusions()), tuple(notes.annotations(since_wall_ns)))
+        exclusions, annotations = tuple(notes.exclusions()), tuple(notes.annotations(since_wall_ns))
+        return Marked(exclusions, annotations, dated=self._dated.read())
 
 
 class _Losses:

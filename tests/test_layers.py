@@ -55,7 +55,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "labelled": {"errors"},
     "snapshot": set(),
     "rowkey": set(),
-    "notes": set(),
+    "notes": {"dated"},
+    "dated": {"counts", "rowkey"},
+    "joined": {"counts", "dated", "ring", "rowkey", "tally"},
     "revisions": set(),
     "about": {"errors"},
     "slices": {"counts", "errors", "window"},
@@ -86,7 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "latencies": {"kernels"},
     "ring": RING,
     "tally": {"counts", "ring", "rowkey", "slices"},
-    "evaluate": DECIDERS | RING | {"latencies", "tally"},
+    "evaluate": DECIDERS | RING | {"joined", "latencies", "tally"},
     "names": RING,
     "plans": VALUES | {"kernels"},
     "objective": DEFINITIONS | RING | {"plans"},
@@ -112,7 +114,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"limit", "limits"}
     | {"alerting", "announcement", "channels", "courier", "evaluate", "exporters", "notice", "oncall", "outbox"},
     "exporters": VALUES
-    | {"limits", "notes", "revisions"}
+    | {"dated", "limits", "notes", "revisions"}
     | {"attributes", "endpoint", "exporters", "gauges", "http_call", "kernels", "report", "status"},
     "attributes": VALUES,
     "gauges": DECIDERS | {"attributes", "limits"},

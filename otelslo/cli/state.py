@@ -130,9 +130,10 @@ class View:
     def _noted(self) -> tuple[Marked, str]:
         since_ns = self.now_wall_ns - max((d.window_ns for d in self.definitions), default=0)
         try:
-            notes = History(self._database).notes
+            history = History(self._database)
+            notes, dated = history.notes, history.dated().read()
             alerts = shown(restored(notes.alerts()))
-            return Marked(tuple(notes.exclusions()), tuple(notes.annotations(max(0, since_ns))), alerts), ""
+            return Marked(tuple(notes.exclusions()), tuple(notes.annotations(max(0, since_ns))), alerts, dated), ""
         except StateError as e:
             lost = has_notes(self._database) is not False
             return (
