@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from otelslo.exporters.sqlite_dated import DatedReader
+from otelslo.exporters.sqlite_labels import LabelsReader
 from otelslo.exporters.sqlite_limits import LimitsReader
 from otelslo.exporters.sqlite_notes import NotesReader
 from otelslo.exporters.sqlite_schema import SQLITE_ERRORS, Damaged, StoreUnavailable, check_version, connect, sorted_out
@@ -98,6 +99,11 @@ class Reader:
     def limits(self) -> LimitsReader:
         """What was last observed of each limit."""
         return LimitsReader(self._fetch)
+
+    @property
+    def labels(self) -> LabelsReader:
+        """Predictions, labels and how far the inbox was read."""
+        return LabelsReader(self._fetch)
 
     def dated(self) -> DatedReader:
         """Counts of events with a time of their own; to be kept, since it reads what is new."""
