@@ -14,6 +14,9 @@ from fractions import Fraction
 from otelslo.errors import BadValue, shown
 
 Class = str | int | float | bool
+# What a judge may say of an answer, and what is said of it where the judge itself failed.
+VERDICTS = ("hallucinated", "supported", "unknown")
+JUDGE_ERROR = "judge_error"
 
 _WRITTEN = re.compile(r"-?(?:0|[1-9][0-9]{0,39})(?:\.[0-9]{1,40})?")
 _NUMBER = re.compile(r"[-+]?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][-+]?[0-9]{1,2})?")
@@ -94,7 +97,6 @@ def number_of(value: object) -> Fraction | None:
     if not isinstance(plain, str):
         return Fraction(repr(plain)) if isinstance(plain, float) else Fraction(plain)
     return Fraction(plain) if _NUMBER.fullmatch(plain) else None
-
 
 
 def _written(number: Decimal) -> str:

@@ -21,10 +21,11 @@ from otelslo.definition import (
     reason_cells,
 )
 from otelslo.errors import BadValue, DefinitionError, Place, shown
-from otelslo.event import OUTCOME_KINDS, Event, Judgement, Outcome, always
+from otelslo.event import GOOD, OUTCOME_KINDS, Event, Judgement, Outcome, always
 from otelslo.group import Grouping, parse_grouping
-from otelslo.indicators import Indicator, StreamIndicator, load
+from otelslo.indicators import DailyIndicator, Indicator, LabelIndicator, StreamIndicator, load
 from otelslo.keys import OPTION_KEYS, arguments, checked_name, parse_options, parse_reasons
+from otelslo.labelled import Labelled
 from otelslo.maintenance import Maintenance, parse_maintenance
 from otelslo.match import Match, UserCode, import_name, parse_match, resolve, texts
 from otelslo.period import Period, Rolling, parse_calendar
@@ -33,7 +34,7 @@ from otelslo.rules import CRASHED, Rules, parse_rules
 from otelslo.shorthand import parse_objective
 from otelslo.slices import OCCURRENCES, Slices, parse_slices
 from otelslo.validity import HEALTH_CHECK, INVALID, Validity, parse_validity
-from otelslo.window import format_duration, parse_target, parse_window
+from otelslo.window import DAY_NS, format_duration, parse_target, parse_window
 
 __all__ = ["OVERFLOW", "SLO", "UNKNOWN", "Definition", "rules_table"]
 
@@ -142,8 +143,9 @@ class SLO:
             _indicator=indicator,
             _options=parse_options(self._given_options(place), indicator, name, place),
         )
-        if self._streams is not None:
-            place.at("indicator").parse(self._streams.check, self._options)
+        check = getattr(indicator, "check", None)
+        if check is not None:
+            place.at("indicator").parse(check, self._options)
         self._set(window_ns=self.period.longest_ns)
         self._surround(place)
         self._set(threshold_ns=self._options.get("threshold"))
@@ -188,7 +190,7 @@ class SLO:
         given = {key: getattr(self, key) for key in ("slice", "slice_target", "slice_count", "empty_slices")}
         notify = None if self.notify is None else tuple(texts(self.notify, place.at("notify")))
         slices = parse_slices(self.budgeting, given, place)
-        slice_ns = None if slices is None else slices.length_ns
+        slice_ns = slices.length_ns if slices is not None else DAY_NS if self._daily is not None else None
         plan = parse_alerts(
             self.alerts,
             self.period.nominal_ns,
@@ -215,6 +217,9 @@ class SLO:
         return policy
 
     def _resolve(self, place: Place) -> None:
+        if self._daily is not None and self.good is not None:
+            problem = "a day is judged by its value, and no prediction alone"
+            raise place.at("good").error(problem, "Leave it out; valid says which predictions are in", at_key=True)
         match = {} if self.match is None else self.match
         if not isinstance(match, Mapping):
             raise place.at("match").error(f"{shown(match)} is no mapping", 'Write {route: "/checkout/*"}')
@@ -223,7 +228,7 @@ class SLO:
         self._set(
             _match=parse_match(match, self._indicator.KIND, place.at("match")),
             **{key: None if code is None else resolve(code, spots[key]) for key, code in codes.items()},
-            _validity=parse_validity(self.health_checks, self.exclude, place),
+            _validity=parse_validity([] if self._checks_no_health else self.health_checks, self.exclude, place),
             _rules=parse_rules(self.rules, self._indicator, self._options, place.at("rules")),
             _grouping=parse_grouping(self.group_by, self.group_values, place),
         )
@@ -249,7 +254,7 @@ class SLO:
     def _meaning_parts(self) -> dict[str, object]:
         return {
             "indicator": self.indicator,
-            "options": {key: str(value) for key, value in self._options.items()},
+            "options": {key: str(value) for key, value in self._options.items() if self._indicator.OPTIONS[key].meant},
             "match": self._match_json(),
             "rules": {key: list(judgement) for key, judgement in self._rules.replaced.items()},
             "exclude": [rule.to_json() for rule in self._validity.exclusions],
@@ -305,6 +310,41 @@ class SLO:
     def dated(self) -> bool:
         """Whether its events have a time of their own, and are counted in the history alone."""
         return getattr(self._indicator, "DATED", False)
+
+    @property
+    def daily(self) -> bool:
+        """Whether it counts one unit for each UTC day, from the `tally` of that day's predictions."""
+        return self._daily is not None
+
+    def settled(self, labelled: Labelled) -> bool:
+        """Whether this prediction is judged without a label, and none can change what it is."""
+        asked = any(code is not None for code in (self._where, self._good, self._valid))
+        return not asked and cast("LabelIndicator", self._indicator).settled(labelled, self._options)
+
+    def tally(self, event: Event) -> Mapping[str, int]:
+        """What a labelled prediction adds to the sums of its day, of a daily objective; nothing if it is no part of it.
+
+        What user code raises goes to the caller.
+        """
+        judgement = self.judge(event)
+        if judgement is None or judgement.within.kind != "good" or event.labelled is None:
+            return {}
+        return cast("DailyIndicator", self._indicator).tally(event.labelled, self._options)
+
+    def day(self, sums: Mapping[str, int]) -> tuple[Outcome, Fraction | float | None]:
+        """What a UTC day with these sums is, by the operator's rules too, and its value, None where it has none."""
+        outcome, value = cast("DailyIndicator", self._indicator).day(sums, self._options)
+        changed = self._rules.replaced.get("met" if outcome == GOOD else outcome.reason)
+        return outcome if changed is None else changed.within, value
+
+    @property
+    def _daily(self) -> DailyIndicator | None:
+        return cast("DailyIndicator", self._indicator) if getattr(self._indicator, "DAILY", False) else None
+
+    @property
+    def _checks_no_health(self) -> bool:
+        """Whether its events have no route that could be a health check's, unless somebody says so."""
+        return self.health_checks is None and self._indicator.KIND == "prediction"
 
     @property
     def _streams(self) -> StreamIndicator | None:
@@ -444,5 +484,7 @@ def rules_table(slo: SLO) -> list[tuple[str, str, str]]:
         rows.append((f"{import_name(slo._valid)} is false", "excluded", INVALID))
     if slo._good is not None:
         rows.append((f"{import_name(slo._good)} is asked, unless a changed rule applies", "as it says", "as it says"))
+    if slo.dated:
+        return [*rows, *slo._rules.rows()]
     killed = "in flight when its worker was killed" + (", in maintenance too" if slo.planned else "")
     return [*rows, *slo._rules.rows(), (killed, *CRASHED)]

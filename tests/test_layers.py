@@ -68,7 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "match": {"errors", "event"},
     "group": VALUES | {"match"},
     "validity": VALUES | {"match"},
-    "indicators": VALUES | {"indicators"},
+    "indicators": VALUES | {"indicators", "quality"},
     "rules": VALUES | {"indicators", "validity"},
     "keys": DEFINITIONS,
     "slo": DEFINITIONS | {"keys", "policy"},

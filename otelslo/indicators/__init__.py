@@ -10,11 +10,13 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple, Protocol, cast
 
 from otelslo.errors import DefinitionError, nearest, shown
 from otelslo.event import GOOD, Ending, Event, Judgement, Outcome, always
+from otelslo.labelled import Labelled
 
 ENTRY_POINTS = "otelslo.indicators"
 CASCADE = "oom_cascade"  # the key of a failure that follows from an OOM that took the engine down
@@ -23,12 +25,16 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A key of the definition that only this indicator knows. `parse` raises BadValue; durations become int ns."""
+    """A key of the definition that only this indicator knows. `parse` raises BadValue; durations become int ns.
+
+    `meant` is False where it says nothing of what is good, so that a change of it keeps the history.
+    """
 
     parse: Callable[[Any], Any]
     required: bool = False
     default: Any = None
     example: str = ""
+    meant: bool = True
 
 
 class Rule(NamedTuple):
@@ -98,6 +104,41 @@ class DatedIndicator(Indicator, Protocol):
     @property
     def DATED(self) -> bool:
         """True."""
+
+
+class LabelIndicator(DatedIndicator, Protocol):
+    """A member that judges predictions by their labels: its KIND is "prediction", and all facts are in `labelled`.
+
+    Its options are `label_within` (ns; None: a label is waited for as long as predictions are kept), `otherwise` (what
+    one is that lapsed: "bad" or "excluded"), `sample` (an `_labels.Sample`, or None: all) and its own.
+    """
+
+    def check(self, options: Options) -> None:
+        """Raises BadValue: these options make no promise together."""
+
+    def keys_by(self, event: Event, options: Options) -> tuple[str, ...]:
+        """As `keys`, with what the options make of the label."""
+
+    def settled(self, labelled: Labelled, options: Options) -> bool:
+        """Whether a prediction is judged without a label, and none can change what it is."""
+
+
+class DailyIndicator(LabelIndicator, Protocol):
+    """A member that is a value of a whole day, such as F1: one unit a UTC day, from counts that add up.
+
+    `judge` says of a single prediction only whether it is a part of its day: good if so, else excluded. The days' own
+    lines are its RULES. It has no `otherwise`: what lapsed is part of no day.
+    """
+
+    @property
+    def DAILY(self) -> bool:
+        """True."""
+
+    def tally(self, labelled: Labelled, options: Options) -> Mapping[str, int]:
+        """What a prediction that is a part of its day adds to it: counts by key, which may be taken back."""
+
+    def day(self, sums: Mapping[str, int], options: Options) -> tuple[Outcome, Fraction | float | None]:
+        """What a day of these sums is, and its value, None where it has none."""
 
 
 _NEEDED = ("KIND", "OPTIONS", "RULES", "keys", "answered", "judge")

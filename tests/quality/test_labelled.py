@@ -74,7 +74,9 @@ def test_texts_are_classes_to_the_letter():
     assert len({class_key(text) for text in texts}) == len(texts)
 
 
-@pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf, [], {}, b"1", np.array([1, 2]), np.nan, object()])
+@pytest.mark.parametrize(
+    "value", [None, math.nan, math.inf, -math.inf, [], {}, b"1", np.array([1, 2]), np.nan, object()]
+)
 def test_what_is_no_class_is_refused(value):
     with pytest.raises(BadValue, match="is no class"):
         class_key(value)
