@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 from types import MappingProxyType
 
 from otelslo.counts import Counts
 from otelslo.rowkey import RowKey
+from otelslo.snapshot import Loss, SavedLoss
 
 SLOT_NS = 300 * 10**9
 _CELLS, _FIRST_EXCLUDED = 16, 10
@@ -43,6 +44,11 @@ def slot_of(at_wall_ns: int) -> int:
     return at_wall_ns // SLOT_NS * SLOT_NS
 
 
+def apart_ns(wall_offset_ns: int) -> int:
+    """Unix time minus ring time in whole slots: a clock that was stepped by less moves no event into another slot."""
+    return (wall_offset_ns + SLOT_NS // 2) // SLOT_NS * SLOT_NS
+
+
 class DatedRow:
     """One row as it was read: never changed, but followed by another one.
 
@@ -54,7 +60,7 @@ class DatedRow:
     def __init__(
         self, key: RowKey, birth_wall_ns: int, slots: Mapping[int, tuple[int, ...]] = _NO_SLOTS, revision: int = 0
     ) -> None:
-        self.key = key
+        self.key, self.text = key, key.text()
         self.birth_wall_ns = birth_wall_ns
         self.revision = revision
         self._slots = slots
@@ -86,9 +92,13 @@ class DatedRow:
         last = max(first, bisect_left(self._starts, slot_of(end_wall_ns) + 1))
         return Counts(*(sums[last] - sums[first] for sums in self._before))
 
-    def slot(self, start_wall_ns: int) -> tuple[int, ...]:
-        """The 16 cells of one slot."""
-        return self._slots.get(start_wall_ns, _EMPTY_SLOT)
+    def losses(self, start_ns: int, wall_offset_ns: int) -> Iterator[SavedLoss]:
+        """Its bad events since the slot that holds the start (ring time), as a loss log would have them."""
+        apart = apart_ns(wall_offset_ns)
+        for start in self._starts[bisect_left(self._starts, max(slot_of(start_ns + apart), 1)) :]:
+            for reason, count in zip(self.key.reasons[1:_FIRST_EXCLUDED], self._slots[start][1:], strict=False):
+                if count > 0:
+                    yield SavedLoss(start, self.text, Loss(start - apart, 0, reason, count, "", 0, "", "", 0, "", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +106,10 @@ class DatedCounts:
     """All rows of one history, in the order in which they came."""
 
     rows: tuple[DatedRow, ...] = field(default=())
+
+    def row(self, key: str) -> DatedRow | None:
+        """The row of that key."""
+        return next((row for row in self.rows if row.text == key), None)
 
 
 NOTHING_DATED = DatedCounts()

@@ -1,12 +1,9 @@
-"""Rows of a ring and rows that the history alone has, asked as if they were of one kind.
-
-Ring time and Unix time differ by whole slots here: a clock that was stepped by less moves no event into another slot.
-"""
+"""Rows of a ring and rows that the history alone has, asked as if they were of one kind."""
 
 from __future__ import annotations
 
 from otelslo.counts import Counts
-from otelslo.dated import SLOT_NS, DatedCounts, DatedRow
+from otelslo.dated import DatedCounts, DatedRow, apart_ns
 from otelslo.ring.reader import Window
 from otelslo.rowkey import RowKey
 from otelslo.tally import Rows
@@ -51,8 +48,8 @@ class JoinedRows:
         one = self.dated_row(row)
         if one is None:
             return self._base.window(row, start_ns, now_ns)
-        apart_ns = self._apart_ns()
-        return Window(one.between(start_ns + apart_ns, now_ns + apart_ns), True)
+        apart = self._apart_ns()
+        return Window(one.between(start_ns + apart, now_ns + apart), True)
 
     def _apart_ns(self) -> int:
-        return (self.wall_offset_ns() + SLOT_NS // 2) // SLOT_NS * SLOT_NS
+        return apart_ns(self.wall_offset_ns())

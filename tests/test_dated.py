@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import defaultdict
 
@@ -16,6 +17,7 @@ from otelslo.event import Outcome
 from otelslo.exporters.sqlite import Store
 from otelslo.exporters.sqlite_dated import add_dated, corrections, expire_dated, set_dated
 from otelslo.indicators import availability
+from otelslo.notice import Notice
 from otelslo.ring.geometry import Geometry
 from otelslo.rowkey import RowKey
 from otelslo.window import DAY_NS, HOUR_NS, MINUTE_NS
@@ -145,6 +147,9 @@ def dated(make_engine, monkeypatch):
         monkeypatch.setattr(availability, "DATED", True, raising=False)
         slo = SLO("labels", match={"kind": "prediction"}, target="99%", **objective)
         engine = make_engine(slo, geometry=Geometry(max_blocks=4, snapshots=4))
+        engine.channels = {
+            "ops": ("webhook", {"url": "http://127.0.0.1:9/", "allow_http": True, "allow_private": True})
+        }
         engine.runner.tick()
         assert engine.runner.leading
         key = RowKey(slo.name, slo.meaning, None, slo.reason_cells).text()
@@ -207,3 +212,7 @@ def test_alerts_are_decided_from_them(dated) -> None:
     engine.runner.tick()
     firing = {key[2] for key, data in engine.runner.store.notes.alerts().items() if data["state"] == "firing"}
     assert "page-fast" in firing
+    notices = [Notice.from_json(json.loads(parcel.payload)) for parcel in engine.runner.store.notes.parcels()]
+    (page,) = [notice for notice in notices if notice.alert == "page-fast"]
+    assert "By reason: 100% other" in page.text
+    assert "all 50 bad events are accounted for" in page.text

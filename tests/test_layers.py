@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "snapshot": set(),
     "rowkey": set(),
     "notes": {"dated"},
-    "dated": {"counts", "rowkey"},
+    "dated": {"counts", "rowkey", "snapshot"},
     "joined": {"counts", "dated", "ring", "rowkey", "tally"},
     "revisions": set(),
     "about": {"errors"},
@@ -112,7 +112,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "oncall": DECIDERS | {"alerting", "announcement", "evaluate", "exporters", "limits", "notice"},
     "duty": DECIDERS
     | {"limit", "limits"}
-    | {"alerting", "announcement", "channels", "courier", "evaluate", "exporters", "notice", "oncall", "outbox"},
+    | {
+        "alerting",
+        "announcement",
+        "channels",
+        "courier",
+        "dated",
+        "evaluate",
+        "exporters",
+        "notice",
+        "oncall",
+        "outbox",
+    },
     "exporters": VALUES
     | {"dated", "limits", "notes", "revisions"}
     | {"attributes", "endpoint", "exporters", "gauges", "http_call", "kernels", "report", "status"},
@@ -154,6 +165,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": ENGINE | {"failure", "decorators", "default", "engine", "tracked_stream", "words"},
     "__main__": {"cli"},
     "cli": ENGINE
+    | {"joined"}
     | {"explain", "explanation", "notice", "oncall"}
     | {"engine", "exporters", "channels", "asgi", "cli", "runner", "default", "__init__", "openslo"}
     | {"edge", "frameworks", "lint", "routes"},
