@@ -20,7 +20,7 @@ from otelslo._version import VERSION as __version__
 from otelslo.clock import ManualClock
 from otelslo.counts import Counts
 from otelslo.decorators import track
-from otelslo.default import budget_allows, loaded, observe
+from otelslo.default import budget_allows, loaded, log_label, log_prediction, observe
 from otelslo.engine import Engine
 from otelslo.errors import CapacityError, DefinitionError, OtelsloError, StateError
 from otelslo.event import Event
@@ -48,6 +48,8 @@ __all__ = [
     "classify_failures",
     "current",
     "loaded",
+    "log_label",
+    "log_prediction",
     "observe",
     "track",
     "track_stream",

@@ -29,6 +29,7 @@ from otelslo.event import Event
 from otelslo.faults import Faults
 from otelslo.judging import Judge, refuse_unreachable
 from otelslo.kernels import layout as at
+from otelslo.labels import Labels
 from otelslo.latencies import whole_ns
 from otelslo.limit import Limit
 from otelslo.marks import Marks
@@ -108,6 +109,8 @@ class Engine:
         self._serving = Serving(lambda: self.definitions, self._judged, self.clock, self.fault, self._asked)
         self._marks = Marks(self.state_dir / state.DATABASE_FILE, self.clock.ring_ns)
         self.observing = Observing(self)
+        self.labels = Labels(self)
+        self.log_prediction, self.log_label = self.labels.log_prediction, self.labels.log_label
         self._forget_again = False
         self._on_reload: list[Callable[[], None]] = [self._call_sites.bind]
         self.runner: Runner

@@ -1,4 +1,4 @@
-"""What is kept of predictions and labels between one batch and the next: the words between the rules and the database."""
+"""What is kept of predictions and labels from one batch to the next: the words between the rules and the database."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ The rules, in the order in which they are asked:
   it belongs to then. Those are kept with it; an objective that comes later counts later predictions. It lies in the
   slot of its own time, and one from the future in that of now.
 - In planned maintenance it is excluded at once, and no label changes that.
-- The first label decides. A second one that says the same is a duplicate; one that says otherwise is a correction, which
-  takes the old outcome back and adds the new one.
+- The first label decides. A second one that says the same is a duplicate; one that says otherwise is a correction,
+  which takes the old outcome back and adds the new one.
 - Whether a label is late is a matter of its own time and that of its prediction, not of when it was read: one that was
   told later than `label_within` never counts for that objective. One that was told in time counts, even where its
   prediction has been settled as lapsed meanwhile.
@@ -29,7 +29,6 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, Protocol
 
-from otelslo.dated import slot_of
 from otelslo.definition import OVERFLOW
 from otelslo.event import Event, Outcome
 from otelslo.kept import CANDIDATE, LABELLED, LAPSED, MAINTAINED, NOT_OURS, SETTLED, Kept, Row, State
@@ -118,6 +117,11 @@ class Batch:
         self._rows = {row.number: row for row in book.rows()}
         self._numbers = {row.key: row for row in self._rows.values()}
         self._samplings: dict[str, Sampling] = {}
+
+    @property
+    def keep_ns(self) -> int:
+        """How long predictions are kept."""
+        return self._rules.keep_ns
 
     # ── what comes in ──────────────────────────────────────────────────────────────────────────────────────────────
     def take(self, record: Record) -> None:
@@ -279,16 +283,32 @@ class Batch:
             self._book.add_sums(row, kept.at_wall_ns // DAY_NS * DAY_NS, changed)
 
     # ── what falls due ─────────────────────────────────────────────────────────────────────────────────────────────
-    def lapse(self, row: int, model: str, identity: str) -> None:
-        """The time for a label is up."""
+    def lapse(self, entries: Sequence[tuple[int, str, str]]) -> int:
+        """The time for labels is up: (row, model, id). How many there were."""
+        for entry in entries:
+            self._lapse(*entry)
+        return len(entries)
+
+    def enter_drawn(self, entries: Sequence[tuple[int, str, str]]) -> int:
+        """The day of a sample is over, and these (row, model, id) are in it."""
+        for entry in entries:
+            self._enter_drawn(*entry)
+        return len(entries)
+
+    def close_days(self, entries: Sequence[tuple[int, int, Mapping[str, int]]]) -> int:
+        """Make of the sums of days what they are worth: (row, day, sums)."""
+        for entry in entries:
+            self._close_day(*entry)
+        return len(entries)
+
+    def _lapse(self, row: int, model: str, identity: str) -> None:
         kept, slo = self._book.kept(model, identity), self._slo_of(row)
         if kept is None or slo is None or kept.states.get(row, ("", None)) is not None:
             return
         self._settle(kept, self._rows[row], slo, Labelled(kept.output, kept.score, lapsed=True), False)
         self._book.update(kept)
 
-    def drawn(self, row: int, model: str, identity: str) -> None:
-        """The day of a sample is over, and this one is in it."""
+    def _enter_drawn(self, row: int, model: str, identity: str) -> None:
         kept, slo = self._book.kept(model, identity), self._slo_of(row)
         if kept is None or slo is None or kept.states.get(row) != (CANDIDATE, None):
             return
@@ -297,13 +317,13 @@ class Batch:
             self._apply_truth(kept, row, False)
         self._book.update(kept)
 
-    def close_day(self, number: int, day_ns: int, sums: Mapping[str, int]) -> None:
-        """Make of a day's sums what they are worth; a day whose labels were all taken back is worth nothing."""
+    def _close_day(self, number: int, day_ns: int, sums: Mapping[str, int]) -> None:
         slo, row = self._slo_of(number), self._rows[number]
-        if slo is None:
+        if slo is None:  # of an objective that is in force no more: not named again
+            self._book.set_day(row, day_ns, None, None)
             return
         sums = {name: count for name, count in sums.items() if count}
-        if not sums:
+        if not sums:  # all labels were taken back
             self._book.set_day(row, day_ns, None, None)
             return
         try:

@@ -312,6 +312,12 @@ class SLO:
         return getattr(self._indicator, "DATED", False)
 
     @property
+    def needs_texts(self) -> bool:
+        """Whether outputs are kept that are longer than a class: its indicator's, or the app's own code reads them."""
+        asked = any(code is not None for code in (self._where, self._good, self._valid))
+        return asked or self._validity.dynamic or getattr(self._indicator, "TEXTS", False)
+
+    @property
     def daily(self) -> bool:
         """Whether it counts one unit for each UTC day, from the `tally` of that day's predictions."""
         return self._daily is not None

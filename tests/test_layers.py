@@ -39,7 +39,7 @@ ENGINE = (
     | DECIDERS
     | RING
     | {"latencies", "evaluate", "tally", "names", "objective", "plans", "config"}
-    | {"calls", "faults", "judging", "limit", "limits", "marks", "observing", "policy", "serving"}
+    | {"calls", "faults", "judging", "labels", "limit", "limits", "marks", "observing", "policy", "serving"}
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
@@ -84,6 +84,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "alerting": (DECIDERS - {"clock"}) | {"binomial"},
     "drift": {"drift", "errors"},
     "quality": {"errors", "quality"},
+    "label_record": {"errors", "labelled"},
+    "kept": {"labelled"},
+    "inbox": {"errors", "label_record", "ring"},
+    "labelling": DEFINITIONS | {"dated", "kept", "label_record", "quality"},
+    "applying": {"errors", "exporters", "inbox", "label_record", "labelling", "slo", "window"},
+    "labels": VALUES | {"inbox", "label_record", "labelling", "limits", "slo"},
     "kernels": {"kernels"},
     "latencies": {"kernels"},
     "ring": RING,
@@ -125,7 +131,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "outbox",
     },
     "exporters": VALUES
-    | {"dated", "limits", "notes", "revisions"}
+    | {"dated", "kept", "label_record", "limits", "notes", "revisions"}
     | {"attributes", "endpoint", "exporters", "gauges", "http_call", "kernels", "report", "status"},
     "attributes": VALUES,
     "gauges": DECIDERS | {"attributes", "limits"},
@@ -142,7 +148,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "faults": RING | {"plans"},
     "batch": {"calls", "engine", "kernels"},
     "leader": ENGINE
-    | {"asking", "committed", "dispatch", "duty", "engine", "exporters", "oncall", "postbook", "report"},
+    | {"applying", "asking", "committed", "dispatch", "duty", "engine", "exporters", "oncall", "postbook", "report"},
     "runner": ENGINE | {"engine", "exporters", "leader", "watch"},
     "engine": ENGINE | {"batch", "exporters", "runner"},
     "switch": set(),

@@ -157,8 +157,8 @@ class LabelBook:
             sql = "SELECT count(*) FROM label_draws WHERE slo = ? AND day_wall_ns = ?"
             self._drawn[day] = int(self._db.execute(sql, day).fetchone()[0])
         entry = (*day, f"{position:016x}", kept.model, kept.id, row)
-        self._db.execute("INSERT OR IGNORE INTO label_draws VALUES (?, ?, ?, ?, ?, ?)", entry)
-        self._drawn[day] += 1
+        found = self._db.execute("INSERT OR IGNORE INTO label_draws VALUES (?, ?, ?, ?, ?, ?)", entry)
+        self._drawn[day] += found.rowcount
         if self._drawn[day] <= most:
             return None
         self._drawn[day] -= 1

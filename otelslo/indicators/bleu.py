@@ -20,7 +20,7 @@ from otelslo.indicators import _labels as labels
 from otelslo.labelled import Labelled
 from otelslo.quality.text import Bleu, BleuCounts
 
-KIND, DATED, TICKETS_ONLY, DAILY = labels.KIND, True, True, True
+KIND, DATED, TICKETS_ONLY, DAILY, TEXTS = labels.KIND, True, True, True, True
 _ORDERS = (1, 2, 3, 4)
 
 

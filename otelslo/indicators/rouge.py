@@ -17,7 +17,7 @@ from otelslo.indicators import _labels as labels
 from otelslo.labelled import Labelled
 from otelslo.quality.text import ROUGES, MeanCounts, rouge
 
-KIND, DATED, TICKETS_ONLY, DAILY = labels.KIND, True, True, True
+KIND, DATED, TICKETS_ONLY, DAILY, TEXTS = labels.KIND, True, True, True, True
 OPTIONS = daily.options(
     bar=Option(labels.parse_share, required=True, example="0.4"),
     variant=Option(labels.one_of(*ROUGES), default="rougeL", example="rougeL"),
