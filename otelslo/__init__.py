@@ -25,6 +25,7 @@ from otelslo.engine import Engine
 from otelslo.errors import CapacityError, DefinitionError, OtelsloError, StateError
 from otelslo.event import Event
 from otelslo.failure import classify_failures
+from otelslo.label_endpoint import labels_app
 from otelslo.limit import Limit
 from otelslo.slo import SLO
 from otelslo.status import Status
@@ -47,6 +48,7 @@ __all__ = [
     "budget_allows",
     "classify_failures",
     "current",
+    "labels_app",
     "loaded",
     "log_label",
     "log_prediction",

@@ -30,6 +30,7 @@ _BREATH = 20  # records; about a millisecond with three objectives
 _BYTES = 4 * (LONGEST_RECORD + 64)
 
 Between = Callable[[], None]
+_Work = Callable[[Batch, LabelBook], int]
 
 
 class Applying:
@@ -146,16 +147,21 @@ class Applying:
         # A day is over when the next one begins; its sample when all that belongs to it can have come.
         days_ns, draws_ns = now_ns // DAY_NS * DAY_NS, (now_ns - GRACE_NS) // DAY_NS * DAY_NS
         keep_ns = now_ns - rules.keep_ns
-        while self._store.labels.is_due(now_ns, days_ns, draws_ns, keep_ns, self._most_kept):
-            left = self._some(rules, lambda batch, book: batch.lapse(book.lapsed(self._chunk)))
-            left += self._some(rules, lambda batch, book: batch.enter_drawn(book.drawn(draws_ns, self._chunk)))
-            left += self._some(rules, lambda batch, book: batch.close_days(book.days(days_ns, self._chunk)))
-            left += self._some(rules, self._forget)
-            if not left or time.monotonic_ns() > until_ns:
-                break
+        if self._store.labels.is_due(now_ns, days_ns, draws_ns, keep_ns, self._most_kept):
+            # In this order: what has lapsed is settled before it is forgotten.
+            works: tuple[_Work, ...] = (
+                lambda batch, book: batch.lapse(book.lapsed(self._chunk)),
+                lambda batch, book: batch.enter_drawn(book.drawn(draws_ns, self._chunk)),
+                lambda batch, book: batch.close_days(book.days(days_ns, self._chunk)),
+                self._forget,
+            )
+            for work in works:
+                while self._some(rules, work):
+                    if time.monotonic_ns() > until_ns:
+                        return
         self._expire()
 
-    def _some(self, rules: Labelling, work: Callable[[Batch, LabelBook], int]) -> int:
+    def _some(self, rules: Labelling, work: _Work) -> int:
         with self._writing() as book:
             done = work(Batch(rules, book, self._now_ns), book)
         self._between()

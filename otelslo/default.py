@@ -118,7 +118,7 @@ def log_prediction(
         at: when it was made: a datetime with a time zone, or Unix time in seconds. By default now.
         attributes: for groups and rules, such as version="2026-11-01".
     """
-    own = _for_labels()
+    own = for_labels()
     if own is not None:
         own.log_prediction(name, id=id, output=output, score=score, at=at, **attributes)
 
@@ -135,7 +135,7 @@ def log_label(name: str, /, *, id: Any, truth: Any, at: Moment | None = None) ->
         truth: a text, a number or a yes/no value.
         at: when it became known, which decides whether it is late: as in `log_prediction`.
     """
-    own = _for_labels()
+    own = for_labels()
     if own is not None:
         own.log_label(name, id=id, truth=truth, at=at)
 
@@ -149,7 +149,7 @@ def loaded(name: str) -> None:
         _engine[0].loaded(name)
 
 
-def _for_labels() -> Engine | None:
+def for_labels() -> Engine | None:
     """The process's own engine, started or not; None where it is off, or the configuration is wrong. Never raises."""
     if _engine and _switched_off == [False]:
         return _engine[0]

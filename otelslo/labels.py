@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from otelslo.clock import Clock
 from otelslo.errors import BadValue
 from otelslo.inbox import FAULT, Inbox
-from otelslo.label_record import Label, Prediction, attributes_of, id_of, name_of, score_of
+from otelslo.label_record import Label, Prediction, Record, attributes_of, id_of, name_of, score_of
 from otelslo.labelled import Class, plain_class
 from otelslo.labelling import LONGEST_CLASS, Labelling
 from otelslo.limits import moment_ns
@@ -68,6 +68,10 @@ class Labels:
         except Exception as e:
             self._refused(f"a label of {name!r} is not logged", e)
             return False
+        return self._inbox.put(record)
+
+    def put(self, record: Record) -> bool:
+        """Leave a record that is made already. Whether it was written; never raises."""
         return self._inbox.put(record)
 
     def finish(self) -> str | None:

@@ -89,6 +89,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inbox": {"errors", "label_record", "ring"},
     "labelling": DEFINITIONS | {"dated", "kept", "label_record", "quality"},
     "applying": {"errors", "exporters", "inbox", "label_record", "labelling", "slo", "window"},
+    "label_lines": {"errors", "label_record", "labelled", "limits"},
+    "label_endpoint": {"default", "engine", "errors", "label_lines", "secret"},
     "labels": VALUES | {"inbox", "label_record", "labelling", "limits", "slo"},
     "kernels": {"kernels"},
     "latencies": {"kernels"},
@@ -168,11 +170,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "asgi": DEFINITIONS | {"body_pace", "edge", "engine", "exchange", "frameworks", "routes", "sites"},
     "body": {"event", "exchange", "wsgi"},
     "wsgi": DEFINITIONS | {"body", "edge", "engine", "exchange", "frameworks", "routes"},
-    "__init__": ENGINE | {"failure", "decorators", "default", "engine", "tracked_stream", "words"},
+    "__init__": ENGINE | {"failure", "decorators", "default", "label_endpoint", "engine", "tracked_stream", "words"},
     "__main__": {"cli"},
     "cli": ENGINE
     | {"joined"}
     | {"explain", "explanation", "notice", "oncall"}
+    | {"applying", "inbox", "kept", "label_lines", "label_record"}
     | {"engine", "exporters", "channels", "asgi", "cli", "runner", "default", "__init__", "openslo"}
     | {"edge", "frameworks", "lint", "routes"},
 }

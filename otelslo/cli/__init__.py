@@ -19,6 +19,7 @@ COMMANDS = {
     "explain": "What burned one objective's budget: how much, how fast, and who had which share.",
     "exclude": "Take a span of time out of the budgets after the fact, or put it back.",
     "annotate": "Note a release, an incident, an experiment or maintenance beside the counts.",
+    "label": "Label predictions from a file: what was true of them.",
     "gate": "Whether a release may go out: exit code 0 go, 1 no-go, 3 not known.",
     "agent": "Keep the history and export for all workers of a host, as a process of its own.",
     "doctor": "What is installed, who works and leads, how old the last commit is, what was dropped.",
