@@ -51,7 +51,8 @@ class Kept:
 class Row:
     """A row of one objective and group; `key` is its name in the counts, `number` its name in what is kept.
 
-    `within_ns` and `otherwise` are what the objective says of labels that do not come.
+    `within_ns` and `otherwise` are what the objective says of labels that do not come; the latter is "" where its unit
+    is a day.
     """
 
     number: int

@@ -35,8 +35,8 @@ class _Refused(Exception):
 
 
 def labels_app(token: str | None, *, engine: Engine | None = None, most_bytes: int = MOST_BYTES) -> LabelsApp:
-    """The ASGI app. It answers 202 {"taken", "bad", "errors"}; 422 if not a single one was good; 400, 401, 405, 413; 503
-    if they could not be written now.
+    """The ASGI app. It answers 202 {"taken", "bad", "errors"}; 422 if not a single one was good; 400, 401, 405, 413;
+    503 if they could not be written now.
 
     Args:
         token: where the bearer token stands, "env:NAME" or "file:/path", read for each request; None only where

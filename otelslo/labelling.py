@@ -162,7 +162,7 @@ class Batch:
                 return  # `where` says that it is not this objective's
         except Exception as e:
             self._rules.fault("user_code", f"{slo.name}: {type(e).__name__}: {e}; judged without it")
-        row, sample = self._row(slo, event), slo.option("sample")
+        row, sample = self._row(slo, event, kept.at_wall_ns), slo.option("sample")
         if slo.planned.active(kept.at_wall_ns):
             cell = slo.cell(Outcome("excluded", MAINTENANCE))
             kept.states[row.number] = (MAINTAINED, {} if slo.daily else cell)
@@ -348,7 +348,7 @@ class Batch:
         row = self._rows.get(number)
         return None if row is None else self._rules._by_name.get((row.slo, row.meaning))
 
-    def _row(self, slo: SLO, event: Event) -> Row:
+    def _row(self, slo: SLO, event: Event, at_wall_ns: int) -> Row:
         group = slo.group_of(event)
         found = self._numbers.get(_key_text(slo, group))
         if found is None and group is not None and group != OVERFLOW:
@@ -359,6 +359,7 @@ class Batch:
         if found is None:
             found = self._book.add_row(_row_of(slo, group))
             self._rows[found.number] = self._numbers[found.key] = found
+            self._book.add(found, at_wall_ns, 0, 0, False)  # it is there from its first prediction on
         return found
 
     def _may_be_sampled(self, slo: SLO, identity: str) -> bool:
@@ -399,7 +400,7 @@ def _key_text(slo: SLO, group: str | None) -> str:
 
 
 def _row_of(slo: SLO, group: str | None) -> Row:
-    otherwise = slo.option("otherwise") or "excluded"
+    otherwise = "" if slo.daily else slo.option("otherwise") or "excluded"
     return Row(0, _key_text(slo, group), slo.name, slo.meaning, group, within_of(slo), otherwise)
 
 

@@ -86,6 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "quality": {"errors", "quality"},
     "label_record": {"errors", "labelled"},
     "kept": {"labelled"},
+    "coverage": {"counts", "dated", "kept"},
     "inbox": {"errors", "label_record", "ring"},
     "labelling": DEFINITIONS | {"dated", "kept", "label_record", "quality"},
     "applying": {"errors", "exporters", "inbox", "label_record", "labelling", "slo", "window"},
@@ -175,7 +176,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": ENGINE
     | {"joined"}
     | {"explain", "explanation", "notice", "oncall"}
-    | {"applying", "inbox", "kept", "label_lines", "label_record"}
+    | {"applying", "coverage", "inbox", "kept", "label_lines", "label_record"}
     | {"engine", "exporters", "channels", "asgi", "cli", "runner", "default", "__init__", "openslo"}
     | {"edge", "frameworks", "lint", "routes"},
 }

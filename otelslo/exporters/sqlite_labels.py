@@ -215,7 +215,7 @@ class LabelBook:
 
     def close(self) -> None:
         """Write what was added up, at the end of the transaction."""
-        adds = [DatedAdd(key, at_ns, cell, n, how) for (key, at_ns, cell, how), n in self._adds.items() if n]
+        adds = [DatedAdd(key, at_ns, cell, n, how) for (key, at_ns, cell, how), n in self._adds.items()]
         add_dated(self._db, adds, self._wall_ns)
         for name in _SLOT:
             entries = [(row, at_ns, n) for (row, at_ns, which), n in self._slots.items() if which == name and n]
