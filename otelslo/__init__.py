@@ -20,13 +20,14 @@ from otelslo._version import VERSION as __version__
 from otelslo.clock import ManualClock
 from otelslo.counts import Counts
 from otelslo.decorators import track
-from otelslo.default import budget_allows, loaded, model, observe, observe_features
+from otelslo.default import budget_allows, loaded, log_label, log_prediction, model, observe, observe_features
 from otelslo.engine import Engine
 from otelslo.errors import CapacityError, DefinitionError, OtelsloError, StateError
 from otelslo.event import Event
 from otelslo.failure import classify_failures
 from otelslo.genai.declared import GenAI
 from otelslo.judge import judged
+from otelslo.label_endpoint import labels_app
 from otelslo.limit import Limit
 from otelslo.readings import gauge
 from otelslo.slo import SLO
@@ -53,7 +54,10 @@ __all__ = [
     "current",
     "gauge",
     "judged",
+    "labels_app",
     "loaded",
+    "log_label",
+    "log_prediction",
     "model",
     "observe",
     "observe_features",

@@ -154,6 +154,46 @@ def observe_features(stream: str, rows: Any, names: Sequence[str] | None = None)
         found.features.observe(stream, rows, names)
 
 
+def log_prediction(
+    name: str, /, *, id: Any, output: Any = None, score: Any = None, at: Moment | None = None, **attributes: Any
+) -> None:
+    """Log what a model predicted, so that quality objectives can count it when its label comes. For requests: it takes
+    a few microseconds, waits for nobody and never raises. What cannot be logged is counted as a fault, `labels`.
+
+        otelslo.log_prediction("fraud", id=transaction, output=1, score=0.93, version="2026-11-01")
+
+    Args:
+        name: the model, `route` in `match`.
+        id: a text, a whole number or a UUID, by which its label finds it; 7 and "7" are one. The first one of an id
+            counts, as long as it is kept.
+        output: the predicted class (a text, a number, a yes/no value), or a text. What is longer than 200 characters is
+            kept only where an objective needs it (bleu, rouge, or code of the app's own).
+        score: the model's own number.
+        at: when it was made: a datetime with a time zone, or Unix time in seconds. By default now.
+        attributes: for groups and rules, such as version="2026-11-01".
+    """
+    own = for_labels()
+    if own is not None:
+        own.log_prediction(name, id=id, output=output, score=score, at=at, **attributes)
+
+
+def log_label(name: str, /, *, id: Any, truth: Any, at: Moment | None = None) -> None:
+    """Log what is true of a prediction, from any process that uses the same state directory, whenever it is known.
+
+    Starts nothing, waits for nobody and never raises; what cannot be logged is counted as a fault. The leading process
+    counts it in the slot of its prediction: see docs/indicators/labels.md.
+
+    Args:
+        name: the model.
+        id: as in `log_prediction`.
+        truth: a text, a number or a yes/no value.
+        at: when it became known, which decides whether it is late: as in `log_prediction`.
+    """
+    own = for_labels()
+    if own is not None:
+        own.log_label(name, id=id, truth=truth, at=at)
+
+
 def loaded(name: str) -> None:
     """The model of the call sites `name` has been loaded anew: their next calls in this process are cold starts.
 
@@ -161,6 +201,20 @@ def loaded(name: str) -> None:
     """
     if _engine:
         _engine[0].loaded(name)
+
+
+def for_labels() -> Engine | None:
+    """The process's own engine, started or not; None where it is off, or the configuration is wrong. Never raises."""
+    if _engine and _switched_off == [False]:
+        return _engine[0]
+    if getattr(_busy, "here", False) or _is_off(None):
+        return None
+    try:
+        return engine()
+    except Exception as e:
+        _is_wrong.append(e)
+        log.error("otelslo is off in this process: %s", e)
+        return None
 
 
 def _start_aside() -> None:

@@ -28,6 +28,7 @@ from otelslo.features import Features
 from otelslo.genai.declared import GenAI
 from otelslo.judging import Judge, refuse_unreachable
 from otelslo.kernels import layout as at
+from otelslo.labels import Labels
 from otelslo.latencies import whole_ns
 from otelslo.limit import Limit
 from otelslo.marks import Marks
@@ -114,6 +115,8 @@ class Engine(Standing):
         self.observing = Observing(self)
         self.registry = Registry(self)
         self.model = self.registry.tell  # when a version was trained or evaluated; writes to disk: no hot path
+        self.labels = Labels(self)
+        self.log_prediction, self.log_label = self.labels.log_prediction, self.labels.log_label
         self._forget_again = False
         self._on_reload: list[Callable[[], None]] = [self._call_sites.bind, self.features.bind]
         self.runner: Runner

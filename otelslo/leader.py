@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from otelslo.applying import Applying
 from otelslo.asking import Asking
 from otelslo.attendance import Attendance
 from otelslo.committed import CommittedRows
@@ -64,6 +65,8 @@ class Leader:
         self._attendance = Attendance(engine.fault)
         self.oom = OomWatch()
         self.drifting = Drifting(engine, self.store)
+        key = os.environ.get("OTELSLO_SAMPLE_KEY")
+        self.applying = Applying(engine.state_dir, self.store, engine.fault, lambda: self.store.kept_ns, key)
         self._lock: FileLock | None = None
         self._fencing: int | None = None
         self._collector: Collector | None = None
@@ -191,6 +194,7 @@ class Leader:
             self._go_off_duty()
         if self.duty is None:  # or the database could not be read when it was to begin
             self._go_on_duty()
+        self._apply_labels()
         self._commit(now, last)
         if self.leading and not last:
             self.asking.tend(engine.limits, now)
@@ -201,6 +205,17 @@ class Leader:
         """An answer that comes too late is the next leader's to ask for."""
         if self.leading:
             self._engine.observing.tell(limit, value, since)
+
+    def _apply_labels(self) -> None:
+        """Before the commit, so that what is decided of it knows them."""
+        if self._fencing is None:
+            return
+        try:
+            self.applying.turn(self._engine.slos, self._engine.clock.wall_ns(), self._breathe_and_beat)
+        except StoreUnavailable as e:
+            self.problem(f"labels are not counted, they wait in the inbox: {e}")
+        except Exception as e:
+            self._engine.fault("internal", f"labels are not counted: {type(e).__name__}: {e}")
 
     def _commit(self, now_ns: int, last: bool) -> None:
         if self._fencing is None or self._collector is None:
@@ -316,6 +331,9 @@ class Leader:
         self._judged_rows += 1
         if self._judged_rows % _ROWS_A_BREATH:
             return  # a breath costs 75 us of waiting
+        self._breathe_and_beat()
+
+    def _breathe_and_beat(self) -> None:
         ring = self._engine.ring
         if ring.reader.leader_block == ring.blocks.index:
             ring.put(at.M_HEARTBEAT_NS, self._engine.clock.ring_ns())

@@ -56,6 +56,7 @@ ENGINE = (
         "registry",
         "serving",
     }
+    | {"labels"}
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
@@ -158,7 +159,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "exporters": VALUES
     | {"dated", "limit", "limits", "notes", "revisions"}
-    | {"attributes", "endpoint", "exporters", "gauges", "genai", "http_call", "kernels", "report", "status"},
+    | {"attributes", "endpoint", "exporters", "gauges", "genai", "http_call", "kernels", "report", "status"}
+    | {"kept", "label_record"},
     "attributes": VALUES,
     "gauges": DECIDERS | {"attributes", "limits"},
     "binbook": {"kernels", "ring", "rowkey"},
@@ -206,15 +208,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "postbook",
         "report",
     }
-    | {"oncall", "oomwatch", "postbook", "probing", "report"},
-    "runner": ENGINE | {"engine", "exporters", "leader", "sampling", "watch"},
-    "engine": ENGINE | {"batch", "exporters", "runner", "standing"},
+    | {"oncall", "oomwatch", "postbook", "probing", "report"}
+    | {"applying", "labels"},
+    "runner": ENGINE | {"engine", "exporters", "leader", "sampling", "watch"} | {"labels"},
+    "engine": ENGINE | {"batch", "exporters", "runner", "standing"} | {"labels"},
     "switch": set(),
     "default": {"engine", "observing", "registry", "serving", "switch"},
     "exposition": set(),
-    "totals": ENGINE | {"committed", "engine", "exporters"},
-    "openmetrics": ENGINE | {"attributes", "default", "engine", "exposition", "gauges", "totals"},
-    "meter": ENGINE | {"attributes", "default", "engine", "gauges", "totals"},
+    "totals": ENGINE | {"committed", "engine", "exporters"} | {"labels"},
+    "openmetrics": ENGINE | {"attributes", "default", "engine", "exposition", "gauges", "totals"} | {"labels"},
+    "meter": ENGINE | {"attributes", "default", "engine", "gauges", "totals"} | {"labels"},
     "tracked_stream": {"calls", "chunks", "decorators", "engine", "event", "stream", "words"},
     "decorators": {"calls", "chunks", "default", "engine", "errors", "event", "words"},
     "routes": set(),
@@ -227,14 +230,73 @@ MAY_IMPORT: dict[str, set[str]] = {
     "body": {"event", "exchange", "wsgi"},
     "wsgi": DEFINITIONS | {"body", "edge", "engine", "exchange", "frameworks", "routes"},
     "__init__": ENGINE
-    | {"decorators", "default", "engine", "failure", "genai", "judge", "readings", "tracked_stream", "words"},
+    | {"decorators", "default", "engine", "failure", "genai", "judge", "readings", "tracked_stream", "words"}
+    | {"label_endpoint", "labels"},
     "judge": {"__init__", "default", "errors", "labelled", "quality", "switch", "window"},
     "__main__": {"cli"},
     "cli": ENGINE
     | {"joined"}
     | {"explain", "explanation", "notice", "oncall"}
     | {"engine", "exporters", "channels", "asgi", "cli", "runner", "default", "__init__", "openslo"}
-    | {"capacity", "drift", "edge", "features", "frameworks", "lint", "routes"},
+    | {"capacity", "drift", "edge", "features", "frameworks", "lint", "routes"}
+    | {"applying", "coverage", "inbox", "kept", "label_lines", "label_record", "labels"},
+    "label_record": {"errors", "labelled"},
+    "kept": {"labelled"},
+    "coverage": {"counts", "dated", "kept"},
+    "inbox": {"errors", "label_record", "ring"},
+    "labelling": {
+        "_version",
+        "about",
+        "alerts",
+        "clock",
+        "counts",
+        "dated",
+        "definition",
+        "errors",
+        "event",
+        "group",
+        "indicators",
+        "kept",
+        "label_record",
+        "labelled",
+        "maintenance",
+        "match",
+        "period",
+        "quality",
+        "recurrence",
+        "rowkey",
+        "rules",
+        "shorthand",
+        "slices",
+        "slo",
+        "snapshot",
+        "stream",
+        "validity",
+        "window",
+    },
+    "applying": {"errors", "exporters", "inbox", "label_record", "labelling", "slo", "window"},
+    "label_lines": {"errors", "label_record", "labelled", "limits"},
+    "label_endpoint": {"default", "engine", "errors", "label_lines", "secret"},
+    "labels": {
+        "_version",
+        "alerts",
+        "clock",
+        "counts",
+        "definition",
+        "errors",
+        "event",
+        "inbox",
+        "label_record",
+        "labelled",
+        "labelling",
+        "limits",
+        "period",
+        "rowkey",
+        "slo",
+        "snapshot",
+        "stream",
+        "window",
+    },
 }
 
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "annotate": "Note a release, an incident, an experiment or maintenance beside the counts.",
     "model": "Tell when a model's version was trained or evaluated, or list what is known.",
     "drift": "Baselines of what models are fed, and what was found of the last windows.",
+    "label": "Label predictions from a file: what was true of them.",
     "gate": "Whether a release may go out: exit code 0 go, 1 no-go, 3 not known.",
     "capacity": "Which rate a running service holds, under the load of any tool; for CI.",
     "agent": "Keep the history and export for all workers of a host, as a process of its own.",

@@ -82,7 +82,7 @@ def _stateless(path: Path) -> Iterator[Finding]:
 
 
 def _state(path: Path, deep: bool) -> Iterator[Finding]:
-    from otelslo.cli import doctor_history, doctor_host, doctor_ring
+    from otelslo.cli import doctor_history, doctor_host, doctor_labels, doctor_ring
     from otelslo.ring import state as files
 
     yield from doctor_host.directory(path)
@@ -99,6 +99,7 @@ def _state(path: Path, deep: bool) -> Iterator[Finding]:
     else:
         yield Finding("ring", NOTE, f"there is no {files.RING_FILE}", "Start the app: its first worker makes it")
     yield from examined.findings
+    yield from doctor_labels.waiting(path, examined.offsets, time.time_ns())
     yield from doctor_host.configuration(definitions)
     yield from doctor_host.environment(os.environ)
 
@@ -140,5 +141,5 @@ def _draw(findings: Sequence[Finding], path: Path, code: int) -> None:
 
 _AREAS = (
     "versions", "platform", "time zones", "directory", "ring", "workers",
-    "leader", "dropped", "history", "configuration", "exporters", "channels", "notices",
+    "leader", "dropped", "history", "labels", "configuration", "exporters", "channels", "notices",
 )  # fmt: skip

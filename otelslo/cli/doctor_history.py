@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from otelslo.cli import doctor_labels
 from otelslo.cli.findings import Finding, note, ok, problem, size
 from otelslo.cli.notebook import NOTES_SCHEMA
 from otelslo.cli.tables import ago
@@ -16,6 +17,7 @@ from otelslo.exporters.sqlite_schema import SCHEMA_VERSION, SQLITE_ERRORS, Damag
 from otelslo.snapshot import SlotClose
 
 _LATE_NS = 600 * 10**9
+_LABELS_SCHEMA = 3
 _DAMAGED = "The next leader that opens it sets it aside and fills a new one from the ring"
 
 
@@ -25,7 +27,7 @@ class Examination:
     Args:
         deep: whether to read all of it.
 
-    `logged` is how many losses the history has of the ring `ring_id` since `created_ns` (ring time), None if unknown.
+    `offsets` is how far each file of the inbox is counted; `logged` is how many losses the history has of the ring `ring_id` since `created_ns` (ring time), None if unknown.
     """
 
     def __init__(self, path: Path, ring_id: str, created_ns: int, now_wall_ns: int, deep: bool) -> None:
@@ -34,6 +36,7 @@ class Examination:
         self._now_wall_ns = now_wall_ns
         self._deep = deep
         self.logged: int | None = None
+        self.offsets: dict[str, int] = {}
         self.findings = list(self._look())
 
     def _look(self) -> Iterator[Finding]:
@@ -77,6 +80,9 @@ class Examination:
         yield from self._last_errors(connection)
         if schema >= NOTES_SCHEMA:
             yield self._waiting(connection)
+        if schema >= _LABELS_SCHEMA:
+            self.offsets = dict(connection.execute("SELECT name, offset FROM label_files").fetchall())
+            yield from doctor_labels.counted(connection)
         if self._deep:
             yield _examined(connection)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from fractions import Fraction
+from math import ceil, floor
+from types import MappingProxyType
 
 from rich.console import Console
 from rich.padding import Padding
@@ -14,6 +16,7 @@ from rich.text import Text
 from otelslo.budget import Budget
 from otelslo.cli import tables
 from otelslo.cli.tables import Glyphs
+from otelslo.coverage import Coverage
 from otelslo.period import local_text
 from otelslo.status import Status
 from otelslo.throughput import FLEET, FLEET_NOTE
@@ -22,15 +25,16 @@ from otelslo.window import format_duration, format_target
 MOST_BLOCKS = 8  # more objectives and groups than that are shown one a line
 NARROW = 72  # below, what stands at the right gets a line of its own
 _EMPTY = {"good": "as good", "bad": "as bad", "ignore": "left out"}
+Known = Mapping[tuple[str, str | None], Coverage]
 _Fact = tuple[str, Text, Text | None]  # its name, what it is, what stands at the right
 
 
-def objectives(statuses: Sequence[Status], out: Console) -> Table:
-    """All of them: a block each, or a line each where there are many."""
-    return compact(statuses, out) if len(statuses) > MOST_BLOCKS else blocks(statuses, out)
+def objectives(statuses: Sequence[Status], out: Console, known: Known = MappingProxyType({})) -> Table:
+    """All of them: a block each, or a line each where there are many. `known`: what is known of their predictions."""
+    return compact(statuses, out) if len(statuses) > MOST_BLOCKS else blocks(statuses, out, known)
 
 
-def blocks(statuses: Sequence[Status], out: Console) -> Table:
+def blocks(statuses: Sequence[Status], out: Console, known: Known = MappingProxyType({})) -> Table:
     g = tables.glyphs(out)
     stack = Table.grid(expand=True, padding=0)
     stack.add_column(ratio=1)
@@ -42,15 +46,15 @@ def blocks(statuses: Sequence[Status], out: Console) -> Table:
         promise = Text.assemble(tables.sli(status), (f"  target {format_target(status.target)}", "dim"))
         head.add_row(tables.mark(status, g), tables.title(status), promise)
         stack.add_row(head)
-        stack.add_row(Padding(_block(status, out, g), (0, 0, 1, 2)))
+        stack.add_row(Padding(_block(status, out, g, known.get((status.slo, status.group))), (0, 0, 1, 2)))
     return stack
 
 
-def _block(status: Status, out: Console, g: Glyphs) -> Table:
+def _block(status: Status, out: Console, g: Glyphs, known: Coverage | None = None) -> Table:
     stack = Table.grid(expand=True, padding=0)
     stack.add_column(ratio=1)
     bar_width = max(12, min(out.width, tables.WIDEST) - 56)
-    for name, fact, beside in _facts(status, bar_width, g):
+    for name, fact, beside in _facts(status, bar_width, g, known):
         if beside is None or out.width >= NARROW:
             stack.add_row(_line(name, fact, beside))
         else:
@@ -71,7 +75,7 @@ def _line(name: str, fact: Text, beside: Text | None) -> Table:
     return line
 
 
-def _facts(status: Status, bar_width: int, g: Glyphs) -> Iterator[_Fact]:
+def _facts(status: Status, bar_width: int, g: Glyphs, known: Coverage | None = None) -> Iterator[_Fact]:
     yield "budget", _left(status, bar_width, g, status.full_budget), tables.budget_time(status.full_budget)
     if status.projected is not None:
         yield "", _basis(status, g), None
@@ -84,6 +88,8 @@ def _facts(status: Status, bar_width: int, g: Glyphs) -> Iterator[_Fact]:
         yield "load", Text(status.load.text), None
         if status.load.promise.scope == FLEET:
             yield "", Text(FLEET_NOTE, style="dim"), None
+    if known is not None:
+        yield "labels", _labels(known, g), _bounded(known)
     if status.timezone is not None and status.end_ns is not None:
         yield "window", _bounds(status.start_ns, status.end_ns, status.timezone), Text(status.window, style="dim")
     if status.sla is not None and status.full_sla_budget is not None:
@@ -91,6 +97,32 @@ def _facts(status: Status, bar_width: int, g: Glyphs) -> Iterator[_Fact]:
     apart = _apart(status)
     if apart:
         yield "apart", Text("; ".join(apart)), None
+
+
+def _labels(known: Coverage, g: Glyphs) -> Text:
+    """ "812 of 1,000 labelled · 150 wait, 38 lapsed"."""
+    parts = [
+        f"{count:,} {word}"
+        for count, word in (
+            (known.pending, "wait"),
+            (known.lapsed, "lapsed"),
+            (known.gone, "given up"),
+            (known.corrections, "corrected"),
+        )
+        if count
+    ]
+    text = Text(f"{known.labelled:,} of {known.predictions:,} labelled")
+    if parts:
+        text.append(f" {g.dot} {', '.join(parts)}", style="dim")
+    return text
+
+
+def _bounded(known: Coverage) -> Text | None:
+    """ "SLI 81.2 % to 97.9 %": what it is if all that is unknown were bad, and if it were good."""
+    if known.bounds is None or not known.unknown:
+        return None
+    low, high = known.bounds
+    return Text(f"SLI {floor(low * 1000) / 10:.1f} % to {ceil(high * 1000) / 10:.1f} %", style="dim")
 
 
 def _left(status: Status, width: int, g: Glyphs, of: Budget) -> Text:

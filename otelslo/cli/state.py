@@ -19,6 +19,7 @@ from otelslo.cli.history import SavedRows
 from otelslo.cli.notebook import has_notes
 from otelslo.clock import SystemClock, same_boot
 from otelslo.config import DEFAULT_FILE, ENV_CONFIG, LARGEST_FILE_BYTES
+from otelslo.coverage import Coverage, coverage_of
 from otelslo.definition import FIRST_EXCLUDED, Definition
 from otelslo.errors import DefinitionError, StateError
 from otelslo.evaluate import Rows, Traffic, statuses, traffic
@@ -146,6 +147,21 @@ class View:
         """Of all objectives, or of these; with the exclusions and annotations of the database, or with these."""
         marked = self.marked if marked is None else marked
         return statuses(self.definitions if definitions is None else definitions, self.rows, self.now_ns, marked=marked)
+
+    def coverages(self, found: Sequence[Status]) -> dict[tuple[str, str | None], Coverage]:
+        """How much is known of the predictions of each quality objective and group, in its window."""
+        meanings = {(one.name, one.meaning) for one in self.definitions}
+        of = {(one.slo, one.group): one for one in found}
+        try:
+            labels = History(self._database).labels
+            rows = [row for row in labels.rows() if (row.slo, row.meaning) in meanings and (row.slo, row.group) in of]
+            return {
+                (row.slo, row.group): coverage_of(row, labels.slots(row.number, one.start_ns), one.counts, one.now_ns)
+                for row in rows
+                for one in (of[row.slo, row.group],)
+            }
+        except StateError:
+            return {}
 
     def traffic(self) -> list[Traffic]:
         """Of the last five minutes; the history alone has none."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from otelslo.cli import state
 from otelslo.cli.state import View
+from otelslo.coverage import Coverage
 from otelslo.errors import StateError
 from otelslo.limits import LimitStatus
 from otelslo.status import NO_DATA, Status, healthy
@@ -44,7 +45,9 @@ def command(state_dir: str | None, as_json: bool) -> None:
             click.echo(f"note: {note} as of {_as_of(view)}", err=True)
         if view.unread:
             click.echo(f"note: {view.unread}", err=True)
-        told = [one.to_json() for one in found] + [one.to_json() for one in limits]
+        known = view.coverages(found)
+        told = [one.to_json() | _labels(known.get((one.slo, one.group))) for one in found]
+        told += [one.to_json() for one in limits]
         click.echo(json.dumps(told, indent=2))
     else:
         _draw(view, found, limits)
@@ -59,6 +62,10 @@ def _nothing(why: str, state_dir: str | None, as_json: bool) -> NoReturn:
     if as_json:
         click.echo("[]")
     sys.exit(NO_DATA)
+
+
+def _labels(known: Coverage | None) -> dict[str, Any]:
+    return {} if known is None else {"labels": known.to_json()}
 
 
 def _as_of(view: View) -> str:
@@ -86,7 +93,7 @@ def _draw(view: View, found: list[Status], limits: list[LimitStatus]) -> None:
         out.print(causes.heading("Alerts", decided))
         out.print(firing)
     out.print()
-    out.print(standing.objectives(found, out))
+    out.print(standing.objectives(found, out, view.coverages(found)))
     if limits:
         out.print(causes.heading("Limits", "what must never be exceeded"))
         out.print(limited.draw(limits, tables.glyphs(out)))

@@ -111,6 +111,11 @@ class Store(Reader):
         needed_ns = longest_window_ns + MARGIN_NS if longest_window_ns else 0
         self._retention = Retention(slots_ns=max(self._asked_ns, needed_ns))
 
+    @property
+    def kept_ns(self) -> int:
+        """How long slots are kept."""
+        return self._retention.slots_ns
+
     def open(self, now_wall_ns: int) -> list[str]:
         """Open, judge and if need be replace the file; `now_wall_ns` (Unix ns) names what is set aside.
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from otelslo.exporters.sqlite_dated import DatedReader
 from otelslo.exporters.sqlite_drift import DriftReader
+from otelslo.exporters.sqlite_labels import LabelsReader
 from otelslo.exporters.sqlite_limits import LimitsReader
 from otelslo.exporters.sqlite_models import ModelsReader
 from otelslo.exporters.sqlite_notes import NotesReader
@@ -105,6 +106,11 @@ class Reader:
     def models(self) -> ModelsReader:
         """What has been told of model versions."""
         return ModelsReader(self._fetch)
+
+    @property
+    def labels(self) -> LabelsReader:
+        """Predictions, labels and how far the inbox was read."""
+        return LabelsReader(self._fetch)
 
     def dated(self) -> DatedReader:
         """Counts of events with a time of their own; to be kept, since it reads what is new."""

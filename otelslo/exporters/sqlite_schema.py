@@ -97,8 +97,35 @@ _DATED_TABLES = {
     "drift_windows": "(objective TEXT, start_wall_ns INTEGER, feature TEXT, slo TEXT, stream TEXT,"
     " end_wall_ns INTEGER, from_wall_ns INTEGER, read_wall_ns INTEGER, state TEXT, data TEXT,"
     " PRIMARY KEY (objective, start_wall_ns, feature)) WITHOUT ROWID",
+    # Predictions and labels, see `sqlite_labels`.
+    "predictions": "(model TEXT, id TEXT, at_wall_ns INTEGER, output TEXT, score REAL, attributes TEXT, states TEXT,"
+    " truth TEXT, truth_key TEXT, told_wall_ns INTEGER, PRIMARY KEY (model, id)) WITHOUT ROWID",
+    "label_files": "(name TEXT PRIMARY KEY, offset INTEGER) WITHOUT ROWID",
+    "label_rows": '(row INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, slo TEXT, meaning TEXT, "group" TEXT,'
+    " within_ns INTEGER, otherwise TEXT)",
+    "label_waiting": "(number INTEGER PRIMARY KEY, model TEXT, id TEXT, at_wall_ns INTEGER, truth TEXT,"
+    " until_wall_ns INTEGER)",
+    "label_due": "(due_wall_ns INTEGER, row INTEGER, model TEXT, id TEXT,"
+    " PRIMARY KEY (due_wall_ns, row, model, id)) WITHOUT ROWID",
+    "label_draws": "(slo TEXT, day_wall_ns INTEGER, position TEXT, model TEXT, id TEXT, row INTEGER,"
+    " PRIMARY KEY (slo, day_wall_ns, position, model, id)) WITHOUT ROWID",
+    "label_sums": "(row INTEGER, day_wall_ns INTEGER, name TEXT, count INTEGER,"
+    " PRIMARY KEY (row, day_wall_ns, name)) WITHOUT ROWID",
+    "label_days": "(row INTEGER, day_wall_ns INTEGER, due INTEGER, value REAL,"
+    " PRIMARY KEY (row, day_wall_ns)) WITHOUT ROWID",
+    "label_slots": "(row INTEGER, slot_wall_ns INTEGER, predicted INTEGER NOT NULL DEFAULT 0,"
+    " labelled INTEGER NOT NULL DEFAULT 0, lapsed INTEGER NOT NULL DEFAULT 0, gone INTEGER NOT NULL DEFAULT 0,"
+    " corrected INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (row, slot_wall_ns)) WITHOUT ROWID",
+    "label_counters": "(model TEXT, what TEXT, count INTEGER, PRIMARY KEY (model, what)) WITHOUT ROWID",
 }
-_DATED_INDEXES = {"dated_by_revision": "dated_slots (revision)"}
+_DATED_INDEXES = {
+    "dated_by_revision": "dated_slots (revision)",
+    "predictions_by_time": "predictions (at_wall_ns)",
+    "waiting_by_id": "label_waiting (model, id)",
+    "waiting_by_time": "label_waiting (until_wall_ns)",
+    "draws_by_day": "label_draws (day_wall_ns)",
+    "days_due": "label_days (due, day_wall_ns)",
+}
 _INDEXES = {"losses_by_time": "losses (wall_ns)"}
 
 

@@ -1,0 +1,226 @@
+"""Emptying the inbox: what lies in it is counted by whoever leads, or by a command where nobody does.
+
+In transactions of a few hundred records, each of which moves the offset in the file on: a record is counted once, also
+by two at a time, and whoever is killed in between. Between them, and within, the app's threads may go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from otelslo.errors import StateError
+from otelslo.exporters.sqlite import Store
+from otelslo.exporters.sqlite_labels import LabelBook
+from otelslo.inbox import FAULT, finished, read_spool, spools, sweep
+from otelslo.label_record import LONGEST_RECORD, Cut, Record, decoded
+from otelslo.labelling import GRACE_NS, Batch, Labelling
+from otelslo.slo import SLO
+from otelslo.window import DAY_NS, HOUR_NS
+
+MOST_KEPT = 1_000_000  # predictions; the oldest are given up first
+MOST_WAITING = 100_000  # labels whose prediction has not come
+CHUNK = 500  # records, and what has fallen due, of one transaction
+MOST_A_TURN = 20_000
+_TURN_NS = 1_000_000_000
+_BREATH = 20  # records; about a millisecond with three objectives
+_BYTES = 4 * (LONGEST_RECORD + 64)
+
+Between = Callable[[], None]
+_Work = Callable[[Batch, LabelBook], int]
+
+
+class Applying:
+    """What one process does with the inbox of a state directory.
+
+    Args:
+        fault: counts a fault (reason, detail); never raises.
+        key: of samples, where they shall be the same on other hosts; by default a secret of the database's own.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        store: Store,
+        fault: Callable[[str, str], None],
+        retention_ns: Callable[[], int],
+        key: str | None = None,
+        *,
+        most_kept: int = MOST_KEPT,
+        chunk: int = CHUNK,
+    ) -> None:
+        self._state_dir = state_dir
+        self._store = store
+        self._fault = fault
+        self._retention_ns = retention_ns
+        self._key = key
+        self._most_kept = most_kept
+        self._chunk = chunk
+        self._slos: Sequence[SLO] | None = None
+        self._rules: Labelling | None = None
+        self._read: dict[str, int] = {}
+        self._expired_hour = -1
+        self._now_ns = 0
+        self._between: Between = _nothing
+
+    def turn(self, slos: Sequence[SLO], now_wall_ns: int, between: Between | None = None) -> int:
+        """Count what lies in the inbox, and settle what has fallen due, at `now_wall_ns` (Unix ns); how many records
+        were taken. What is left after a second, or after MOST_A_TURN records, is for the next turn.
+
+        Raises:
+            StateError: the database cannot be written now.
+        """
+        rules = self._rules_of(slos)
+        self._now_ns, self._between = now_wall_ns, between or _nothing
+        files = spools(self._state_dir)
+        if not files and not rules.slos:
+            return 0
+        until_ns = time.monotonic_ns() + _TURN_NS
+        taken = 0
+        for path in files:
+            while taken < MOST_A_TURN and time.monotonic_ns() < until_ns:
+                took = self._take_some(path, rules)
+                if took is None:
+                    break
+                taken += took
+                self._between()
+        self._settle(rules, until_ns)
+        return taken
+
+    # ── records ────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _take_some(self, path: Path, rules: Labelling) -> int | None:
+        """One transaction's worth of a file; None if there is no more in it for now."""
+        try:
+            size = path.stat().st_size
+            if self._read.get(path.name) == size:
+                if not finished(path) or path.stat().st_size != size:  # asked in this order, so nothing more comes
+                    return None
+                self._remove(path)
+                return None
+            return self._take_from(path, rules, finished(path))
+        except FileNotFoundError:
+            return None
+        except OSError as e:
+            self._fault(FAULT, f"{path.name} of the inbox cannot be read: {e.strerror}")
+            return None
+
+    def _take_from(self, path: Path, rules: Labelling, ended: bool) -> int | None:
+        with self._writing() as book:
+            offset = book.offset(path.name)
+            data = read_spool(path, offset, _BYTES)
+            if data is None:  # counted and removed by another
+                return None
+            found, used = self._records(data, ended and len(data) < _BYTES)
+            batch = Batch(rules, book, self._now_ns)
+            taken = 0
+            for record in found:
+                if isinstance(record, Cut):
+                    book.count("", "cut")
+                    continue
+                batch.take(record)
+                taken += 1
+                if taken % _BREATH == 0:
+                    self._between()
+            if used:
+                book.advance(path.name, offset + used)
+        self._read[path.name] = offset + used
+        return taken if used else None
+
+    def _records(self, data: bytes, ended: bool) -> tuple[list[Record | Cut], int]:
+        found = list(islice(decoded(data, ended=ended), self._chunk))
+        return [record for record, _ in found], found[-1][1] if found else 0
+
+    def _remove(self, path: Path) -> None:
+        """A file that is counted to its end and that nobody writes to. Its offset is forgotten only when it is gone,
+        in a transaction: whoever comes upon it in between finds either."""
+        path.unlink(missing_ok=True)
+        self._read.pop(path.name, None)
+        with self._writing() as book:
+            book.forget_files(lambda name: not (path.parent / name).exists())
+
+    # ── what falls due ─────────────────────────────────────────────────────────────────────────────────────────────
+    def _settle(self, rules: Labelling, until_ns: int) -> None:
+        now_ns = self._now_ns
+        # A day is over when the next one begins; its sample when all that belongs to it can have come.
+        days_ns, draws_ns = now_ns // DAY_NS * DAY_NS, (now_ns - GRACE_NS) // DAY_NS * DAY_NS
+        keep_ns = now_ns - rules.keep_ns
+        if self._store.labels.is_due(now_ns, days_ns, draws_ns, keep_ns, self._most_kept):
+            # In this order: what has lapsed is settled before it is forgotten.
+            works: tuple[_Work, ...] = (
+                lambda batch, book: batch.lapse(book.lapsed(self._chunk)),
+                lambda batch, book: batch.enter_drawn(book.drawn(draws_ns, self._chunk)),
+                lambda batch, book: batch.close_days(book.days(days_ns, self._chunk)),
+                self._forget,
+            )
+            for work in works:
+                while self._some(rules, work):
+                    if time.monotonic_ns() > until_ns:
+                        return
+        self._expire()
+
+    def _some(self, rules: Labelling, work: _Work) -> int:
+        with self._writing() as book:
+            done = work(Batch(rules, book, self._now_ns), book)
+        self._between()
+        return done
+
+    def _forget(self, batch: Batch, book: LabelBook) -> int:
+        """Labels that nobody needs any more, and predictions that are too old or too many."""
+        unknown = book.unknown(MOST_WAITING, self._chunk)
+        for model in unknown:
+            book.count(model, "unknown")
+        gone = book.older_than(self._now_ns - batch.keep_ns, self._most_kept, self._chunk)
+        for kept, is_old in gone:
+            batch.give_up(kept, "expired" if is_old else "dropped")
+        book.remove(kept for kept, _ in gone)
+        return len(unknown) + len(gone)
+
+    def _expire(self) -> None:
+        hour = self._now_ns // HOUR_NS
+        if hour == self._expired_hour:
+            return
+        sweep(self._state_dir, self._now_ns / 1e9)
+        with self._writing() as book:
+            book.expire(self._now_ns - self._retention_ns() - DAY_NS)
+        self._expired_hour = hour
+
+    def purge(self, slos: Sequence[SLO], model: str, now_wall_ns: int) -> int:
+        """Delete all that is kept of a model's predictions, texts above all; counts stay. How many there were.
+
+        Raises:
+            StateError: the database cannot be written now.
+        """
+        rules, self._now_ns, purged = self._rules_of(slos), now_wall_ns, 0
+        while True:
+            with self._writing() as book:
+                some, batch = book.all_of(model, self._chunk), Batch(rules, book, now_wall_ns)
+                for kept in some:
+                    batch.give_up(kept, "purged")
+                book.remove(some)
+            purged += len(some)
+            if not some:
+                return purged
+
+    # ── ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _rules_of(self, slos: Sequence[SLO]) -> Labelling:
+        if self._rules is None or slos is not self._slos:
+            self._slos, self._rules = slos, Labelling(slos, self._fault, self._retention_ns(), self._key)
+        return self._rules
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[LabelBook]:
+        try:
+            with self._store.writing(self._now_ns) as connection:
+                book = LabelBook(connection, self._now_ns)
+                yield book
+                book.close()
+        except StateError:
+            self._read.clear()  # the file may be another one by now
+            raise
+
+
+def _nothing() -> None:
+    time.sleep(0)
