@@ -244,7 +244,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kept": {"labelled"},
     "coverage": {"counts", "dated", "kept"},
     "inbox": {"errors", "label_record", "ring"},
-    "labelling": {
+    "labelling": {"verdicts"} | {
         "_version",
         "about",
         "alerts",
