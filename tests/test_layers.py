@@ -40,7 +40,19 @@ ENGINE = (
     | DECIDERS
     | RING
     | {"latencies", "evaluate", "tally", "names", "objective", "plans", "config"}
-    | {"calls", "faults", "judging", "limit", "limits", "marks", "observing", "policy", "registry", "serving"}
+    | {
+        "attendance",
+        "calls",
+        "faults",
+        "judging",
+        "limit",
+        "limits",
+        "marks",
+        "observing",
+        "policy",
+        "registry",
+        "serving",
+    }
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
@@ -104,7 +116,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "document": {"errors"},
     "lint": DEFINITIONS | {"alerting", "binomial", "policy", "routes"},
     "openslo": DEFINITIONS | {"document", "openslo"},
-    "judging": DEFINITIONS | RING | {"names", "objective", "plans"},
+    "judging": DEFINITIONS | RING | {"attendance", "names", "objective", "plans"},
     "notice": {"errors"},
     "endpoint": {"errors"},
     "http_call": {"endpoint", "errors"},
