@@ -16,6 +16,7 @@ from test_tally import GEOMETRY, NoHistory
 
 from otelslo import SLO, DefinitionError, Engine, ManualClock, config
 from otelslo.attendance import Attendance
+from otelslo.cli import standing, tables
 from otelslo.cli.history import SavedRows
 from otelslo.committed import CommittedRows
 from otelslo.counts import Counts
@@ -426,3 +427,15 @@ def test_the_page_s_example_is_a_good_configuration(tmp_path):
     (tmp_path / "slo.yaml").write_text(text)
     (slo,) = config.load(str(tmp_path / "slo.yaml")).slos
     assert (slo.slices.empty, slo.slices.unattended) == ("ignore", "bad")
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ("bad", "3 of 4 slices of 1m bad · 2 of 6 empty, left out · 3 without a worker, as bad"),
+        ("ignore", "0 of 1 slices of 1m bad · 2 of 6 empty, left out · 3 without a worker, left out"),
+    ],
+)
+def test_status_tells_them_apart(host, rule, told):
+    worker = down_for_three_slices(host(objective(unattended=rule)))
+    assert standing._slices(slices_of(worker), tables._UNICODE).plain == told
