@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 REASONS = ("good", *[""] * (CELLS - 1))
 
 
+def row_of(ring: Ring) -> int:
+    """The row of this ring, made now if it has none: from then on slices are told apart.
+
+    Raises:
+        CapacityError, StateError: there is no room for it.
+    """
+    return ring.directory.row(RowKey(ATTENDED, "", None, REASONS).text(), ring.clock.ring_ns())
+
+
 class Attendance:
     """The marks of one process that leads.
 
@@ -38,8 +47,7 @@ class Attendance:
         try:
             if self._ring is not ring:
                 self._ring, self._row = ring, None  # once a ring: one without room has none a second later
-                key = RowKey(ATTENDED, "", None, REASONS).text()
-                self._row = ring.directory.row(key, ring.clock.ring_ns())
+                self._row = row_of(ring)
             if self._row is not None and ring.blocks.attended():
                 plan = plan_words([Entry(self._row, at.NO_THRESHOLD, 0, 0)], -1, Labels())
                 ring.kernels.record(ring.page, self._plans.address(plan), 0)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from otelslo import attendance
 from otelslo.definition import Definition
 from otelslo.errors import CapacityError, OtelsloError, StateError
 from otelslo.event import UNTIMED, Event
@@ -61,6 +62,8 @@ class Judge:
         fault: Callable[[str, str], None],
         gen_ai: Sequence[GenAI] = (),
     ) -> None:
+        if any(slo.slices is not None and slo.slices.unattended for slo in slos):
+            attendance.row_of(ring)  # before the first look: a worker may die until then
         slos = [slo for slo in slos if not slo.dated]  # the others are counted in the history
         self.objectives = [Objective(slo, ring, wanted) for slo in slos]
         self._grouped = [objective for objective in self.objectives if objective.slo.group_keys]

@@ -57,6 +57,7 @@ ENGINE = (
         "serving",
     }
     | {"labels"}
+    | {"attendance"}
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
@@ -133,7 +134,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "document": {"errors"},
     "lint": DEFINITIONS | {"alerting", "binomial", "policy", "routes"},
     "openslo": DEFINITIONS | {"document", "openslo"},
-    "judging": DEFINITIONS | RING | {"genai", "names", "objective", "plans"},
+    "judging": DEFINITIONS | RING | {"genai", "names", "objective", "plans"} | {"attendance"},
     "notice": {"errors"},
     "endpoint": {"errors"},
     "http_call": {"endpoint", "errors"},
@@ -210,14 +211,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     }
     | {"oncall", "oomwatch", "postbook", "probing", "report"}
     | {"applying", "labels"},
-    "runner": ENGINE | {"engine", "exporters", "leader", "sampling", "watch"} | {"labels"},
-    "engine": ENGINE | {"batch", "exporters", "runner", "standing"} | {"labels"},
+    "runner": ENGINE | {"engine", "exporters", "leader", "sampling", "watch"} | {"labels"} | {"attendance"},
+    "engine": ENGINE | {"batch", "exporters", "runner", "standing"} | {"labels"} | {"attendance"},
     "switch": set(),
     "default": {"engine", "observing", "registry", "serving", "switch"},
     "exposition": set(),
-    "totals": ENGINE | {"committed", "engine", "exporters"} | {"labels"},
-    "openmetrics": ENGINE | {"attributes", "default", "engine", "exposition", "gauges", "totals"} | {"labels"},
-    "meter": ENGINE | {"attributes", "default", "engine", "gauges", "totals"} | {"labels"},
+    "totals": ENGINE | {"committed", "engine", "exporters"} | {"labels"} | {"attendance"},
+    "openmetrics": ENGINE
+    | {"attributes", "default", "engine", "exposition", "gauges", "totals"}
+    | {"labels"}
+    | {"attendance"},
+    "meter": ENGINE | {"attributes", "default", "engine", "gauges", "totals"} | {"labels"} | {"attendance"},
     "tracked_stream": {"calls", "chunks", "decorators", "engine", "event", "stream", "words"},
     "decorators": {"calls", "chunks", "default", "engine", "errors", "event", "words"},
     "routes": set(),
@@ -231,7 +235,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wsgi": DEFINITIONS | {"body", "edge", "engine", "exchange", "frameworks", "routes"},
     "__init__": ENGINE
     | {"decorators", "default", "engine", "failure", "genai", "judge", "readings", "tracked_stream", "words"}
-    | {"label_endpoint", "labels"},
+    | {"label_endpoint", "labels"}
+    | {"attendance"},
     "judge": {"__init__", "default", "errors", "labelled", "quality", "switch", "window"},
     "__main__": {"cli"},
     "cli": ENGINE
@@ -239,12 +244,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"explain", "explanation", "notice", "oncall"}
     | {"engine", "exporters", "channels", "asgi", "cli", "runner", "default", "__init__", "openslo"}
     | {"capacity", "drift", "edge", "features", "frameworks", "lint", "routes"}
-    | {"applying", "coverage", "inbox", "kept", "label_lines", "label_record", "labels"},
+    | {"applying", "coverage", "inbox", "kept", "label_lines", "label_record", "labels"}
+    | {"attendance"},
     "label_record": {"errors", "labelled"},
     "kept": {"labelled"},
     "coverage": {"counts", "dated", "kept"},
     "inbox": {"errors", "label_record", "ring"},
-    "labelling": {"verdicts"} | {
+    "labelling": {"verdicts"}
+    | {
         "_version",
         "about",
         "alerts",

@@ -156,15 +156,16 @@ def _slices(status: Status, g: Glyphs) -> Text:
     length = format_duration(status.slices.length_ns)
     text = Text(f"{units(status, counts.bad)} of {units(status, counts.valid)} slices of {length} bad")
     text.stylize("red" if counts.bad else "")
+    alone = status.unattended_slices or 0
     if status.load is not None:
         if counts.excluded:
             text.append(f" {g.dot} {counts.excluded:,} of {counts.total:,} idle, {rule}", style="dim")
-    elif status.empty_slices or counts.excluded:
+    elif status.empty_slices > alone or (counts.excluded and not alone):
         of = f" of {units(status, counts.total)}" if counts.excluded else ""
-        text.append(f" {g.dot} {status.empty_slices:,}{of} empty, {rule}", style="dim")
-    if status.unattended_slices:
+        text.append(f" {g.dot} {status.empty_slices - alone:,}{of} empty, {rule}", style="dim")
+    if alone:
         told = _EMPTY.get(status.slices.unattended or "", rule)
-        text.append(f" {g.dot} {status.unattended_slices:,} of them with no worker, {told}", style="dim")
+        text.append(f" {g.dot} {alone:,} without a worker, {told}", style="dim")
     return text
 
 
