@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -135,7 +134,6 @@ class Engine:
             self._pid, self._starting = os.getpid(), threading.RLock()  # forked while another thread was starting
         with self._starting:
             if not self._started:
-                _check_platform()
                 if self._ring_is_open():
                     self.ring.blocks.attach()
                 else:
@@ -489,8 +487,3 @@ class Engine:
         # A request may have judged by the old rows and be about to remember it: forget once more, a tick later.
         self._forget_again = changed
         self._serving.refresh()
-
-
-def _check_platform() -> None:
-    if not getattr(sys, "_is_gil_enabled", lambda: True)():
-        raise OtelsloError("a free-threaded Python is not supported: one writer per block rests on the GIL")

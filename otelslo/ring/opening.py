@@ -8,6 +8,7 @@ too. Where no file can be had the ring lives in this process's memory, and says 
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,7 +33,13 @@ if TYPE_CHECKING:
 
 
 def compile_kernels_for(directory: Path) -> Kernels:
-    """The kernels, loaded from the state directory if another worker has compiled them, one worker at a time."""
+    """The kernels, loaded from the state directory if another worker has compiled them, one worker at a time.
+
+    Raises:
+        OtelsloError: this is a free-threaded Python.
+    """
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        raise OtelsloError("a free-threaded Python is not supported: one writer per block rests on the GIL")
     from otelslo.kernels.ring import compile_kernels
 
     try:
