@@ -134,7 +134,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "document": {"errors"},
     "lint": DEFINITIONS | {"alerting", "binomial", "policy", "routes"},
     "openslo": DEFINITIONS | {"document", "openslo"},
-    "judging": DEFINITIONS | RING | {"genai", "names", "objective", "plans"} | {"attendance"},
+    "judging": DEFINITIONS | RING | {"attendance", "genai", "names", "objective", "plans"},
     "notice": {"errors"},
     "endpoint": {"errors"},
     "http_call": {"endpoint", "errors"},
@@ -145,23 +145,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "announcement": DECIDERS | {"alerting", "evaluate", "explain", "explanation", "limit", "limits", "notice"},
     "oncall": DECIDERS | {"alerting", "announcement", "evaluate", "exporters", "limits", "notice"},
     "duty": DECIDERS
-    | {"limit", "limits"}
-    | {
-        "alerting",
-        "announcement",
-        "channels",
-        "courier",
-        "dated",
-        "evaluate",
-        "exporters",
-        "notice",
-        "oncall",
-        "outbox",
-    },
+    | {"alerting", "announcement", "channels", "courier", "dated", "evaluate", "exporters", "limit", "limits"}
+    | {"notice", "oncall", "outbox"},
     "exporters": VALUES
-    | {"dated", "limit", "limits", "notes", "revisions"}
-    | {"attributes", "endpoint", "exporters", "gauges", "genai", "http_call", "kernels", "report", "status"}
-    | {"kept", "label_record"},
+    | {"attributes", "dated", "endpoint", "exporters", "gauges", "genai", "http_call", "kept", "kernels"}
+    | {"label_record", "limit", "limits", "notes", "report", "revisions", "status"},
     "attributes": VALUES,
     "gauges": DECIDERS | {"attributes", "limits"},
     "binbook": {"kernels", "ring", "rowkey"},
@@ -196,32 +184,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "standing": ENGINE,
     "batch": {"calls", "engine", "kernels"},
     "leader": ENGINE
-    | {
-        "asking",
-        "attendance",
-        "committed",
-        "dispatch",
-        "drifting",
-        "duty",
-        "engine",
-        "exporters",
-        "oncall",
-        "postbook",
-        "report",
-    }
-    | {"oncall", "oomwatch", "postbook", "probing", "report"}
-    | {"applying", "labels"},
-    "runner": ENGINE | {"engine", "exporters", "leader", "sampling", "watch"} | {"labels"} | {"attendance"},
-    "engine": ENGINE | {"batch", "exporters", "runner", "standing"} | {"labels"} | {"attendance"},
+    | {"applying", "asking", "committed", "dispatch", "drifting", "duty", "engine", "exporters", "oncall"}
+    | {"oomwatch", "postbook", "probing", "report"},
+    "runner": ENGINE | {"engine", "exporters", "leader", "sampling", "watch"},
+    "engine": ENGINE | {"batch", "exporters", "runner", "standing"},
     "switch": set(),
     "default": {"engine", "observing", "registry", "serving", "switch"},
     "exposition": set(),
-    "totals": ENGINE | {"committed", "engine", "exporters"} | {"labels"} | {"attendance"},
-    "openmetrics": ENGINE
-    | {"attributes", "default", "engine", "exposition", "gauges", "totals"}
-    | {"labels"}
-    | {"attendance"},
-    "meter": ENGINE | {"attributes", "default", "engine", "gauges", "totals"} | {"labels"} | {"attendance"},
+    "totals": ENGINE | {"committed", "engine", "exporters"},
+    "openmetrics": ENGINE | {"attributes", "default", "engine", "exposition", "gauges", "totals"},
+    "meter": ENGINE | {"attributes", "default", "engine", "gauges", "totals"},
     "tracked_stream": {"calls", "chunks", "decorators", "engine", "event", "stream", "words"},
     "decorators": {"calls", "chunks", "default", "engine", "errors", "event", "words"},
     "routes": set(),
@@ -229,58 +201,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     "body_pace": {"chunks", "exchange", "stream"},
     "sites": {"engine", "errors", "event", "exchange", "routes"},
     "frameworks": {"routes"},
-    "edge": DEFINITIONS | {"engine", "default", "exchange", "failure", "routes", "sites", "switch"},
+    "edge": DEFINITIONS | {"default", "engine", "exchange", "failure", "routes", "sites", "switch"},
     "asgi": DEFINITIONS | {"body_pace", "edge", "engine", "exchange", "frameworks", "looplag", "routes", "sites"},
     "body": {"event", "exchange", "wsgi"},
     "wsgi": DEFINITIONS | {"body", "edge", "engine", "exchange", "frameworks", "routes"},
     "__init__": ENGINE
-    | {"decorators", "default", "engine", "failure", "genai", "judge", "readings", "tracked_stream", "words"}
-    | {"label_endpoint", "labels"}
-    | {"attendance"},
+    | {"decorators", "default", "engine", "failure", "judge", "label_endpoint", "readings", "tracked_stream", "words"},
     "judge": {"__init__", "default", "errors", "labelled", "quality", "switch", "window"},
     "__main__": {"cli"},
     "cli": ENGINE
-    | {"joined"}
-    | {"explain", "explanation", "notice", "oncall"}
-    | {"engine", "exporters", "channels", "asgi", "cli", "runner", "default", "__init__", "openslo"}
-    | {"capacity", "drift", "edge", "features", "frameworks", "lint", "routes"}
-    | {"applying", "coverage", "inbox", "kept", "label_lines", "label_record", "labels"}
-    | {"attendance"},
+    | {"__init__", "applying", "asgi", "capacity", "channels", "cli", "coverage", "default", "drift"}
+    | {"edge", "engine", "explain", "explanation", "exporters", "frameworks", "inbox", "joined", "kept"}
+    | {"label_lines", "label_record", "lint", "notice", "oncall", "openslo", "routes", "runner"},
     "label_record": {"errors", "labelled"},
     "kept": {"labelled"},
     "coverage": {"counts", "dated", "kept"},
     "inbox": {"errors", "label_record", "ring"},
-    "labelling": {"verdicts"}
-    | {
-        "_version",
-        "about",
-        "alerts",
-        "clock",
-        "counts",
-        "dated",
-        "definition",
-        "errors",
-        "event",
-        "group",
-        "indicators",
-        "kept",
-        "label_record",
-        "labelled",
-        "maintenance",
-        "match",
-        "period",
-        "quality",
-        "recurrence",
-        "rowkey",
-        "rules",
-        "shorthand",
-        "slices",
-        "slo",
-        "snapshot",
-        "stream",
-        "validity",
-        "window",
-    },
+    "labelling": {"_version", "about", "alerts", "clock", "counts", "dated", "definition", "errors", "event"}
+    | {"group", "indicators", "kept", "label_record", "labelled", "maintenance", "match", "period", "quality"}
+    | {"recurrence", "rowkey", "rules", "shorthand", "slices", "slo", "snapshot", "stream", "validity"}
+    | {"verdicts", "window"},
     "applying": {"errors", "exporters", "inbox", "label_record", "labelling", "slo", "window"},
     "label_lines": {"errors", "label_record", "labelled", "limits"},
     "label_endpoint": {"default", "engine", "errors", "label_lines", "secret"},

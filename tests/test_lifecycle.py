@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 
+import pytest
 from drive import LAST, START, run
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from otelslo import SLO
+from otelslo import SLO, OtelsloError
 from otelslo.asgi import SLOMiddleware
 from otelslo.counts import Counts
 from otelslo.exporters.sqlite import Reader
@@ -55,3 +56,10 @@ def test_other_platforms_are_told_at_once():
     code = "import sys; sys.platform = 'win32'; import otelslo.asgi"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "ImportError: otelslo runs on Linux" in ended.stderr
+
+
+def test_a_free_threaded_python_is_refused(make_engine, monkeypatch):
+    """One writer per block rests on the GIL."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    with pytest.raises(OtelsloError, match="free-threaded"):
+        make_engine(SLO("answers"))

@@ -36,7 +36,7 @@ def compile_kernels_for(directory: Path) -> Kernels:
     """The kernels, loaded from the state directory if another worker has compiled them, one worker at a time.
 
     Raises:
-        OtelsloError: this Python has no GIL.
+        OtelsloError: this is a free-threaded Python.
     """
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         raise OtelsloError("a free-threaded Python is not supported: one writer per block rests on the GIL")
