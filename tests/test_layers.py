@@ -42,22 +42,8 @@ ENGINE = (
     | DECIDERS
     | RING
     | {"latencies", "evaluate", "tally", "names", "objective", "plans", "config"}
-    | {
-        "calls",
-        "faults",
-        "features",
-        "genai",
-        "judging",
-        "limit",
-        "limits",
-        "marks",
-        "observing",
-        "policy",
-        "registry",
-        "serving",
-    }
-    | {"labels"}
-    | {"attendance"}
+    | {"attendance", "calls", "faults", "features", "genai", "judging", "labels", "limit", "limits", "marks"}
+    | {"observing", "policy", "registry", "serving"}
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
@@ -217,33 +203,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kept": {"labelled"},
     "coverage": {"counts", "dated", "kept"},
     "inbox": {"errors", "label_record", "ring"},
-    "labelling": {"_version", "about", "alerts", "clock", "counts", "dated", "definition", "errors", "event"}
-    | {"group", "indicators", "kept", "label_record", "labelled", "maintenance", "match", "period", "quality"}
-    | {"recurrence", "rowkey", "rules", "shorthand", "slices", "slo", "snapshot", "stream", "validity"}
-    | {"verdicts", "window"},
+    "labelling": DEFINITIONS | {"dated", "kept", "label_record", "quality"},
     "applying": {"errors", "exporters", "inbox", "label_record", "labelling", "slo", "window"},
     "label_lines": {"errors", "label_record", "labelled", "limits"},
     "label_endpoint": {"default", "engine", "errors", "label_lines", "secret"},
-    "labels": {
-        "_version",
-        "alerts",
-        "clock",
-        "counts",
-        "definition",
-        "errors",
-        "event",
-        "inbox",
-        "label_record",
-        "labelled",
-        "labelling",
-        "limits",
-        "period",
-        "rowkey",
-        "slo",
-        "snapshot",
-        "stream",
-        "window",
-    },
+    "labels": VALUES | {"inbox", "label_record", "labelling", "limits", "slo"},
 }
 
 
