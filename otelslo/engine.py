@@ -322,6 +322,12 @@ class Engine(Standing):
         for memo in self._memos:
             memo.clear()
 
+    def learn(self) -> None:
+        """Judge by what is told of model versions from now on. Waits for the database."""
+        if self.registry.teach(self.judge):
+            self.forget_plans()
+            self._forget_again = True
+
     def plan_for(self, event: Event) -> int:
         """The plan of an event, whatever its latency. Never raises."""
         return self.judge.plan_for(event)

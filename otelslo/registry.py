@@ -39,7 +39,6 @@ _MOMENTS = "Give a datetime with a time zone, ISO 8601 such as 2026-11-01T12:00Z
 class _Runner(Protocol):
     @property
     def store(self) -> Store: ...
-    def want(self) -> None: ...
 
 
 class _Engine(Protocol):
@@ -53,6 +52,7 @@ class _Engine(Protocol):
     @property
     def running(self) -> bool: ...
     def fault(self, reason: str, detail: str) -> None: ...
+    def learn(self) -> None: ...
 
 
 class Judging(Protocol):
@@ -116,7 +116,7 @@ class Registry:
                 log.warning("%s; correct=True puts it in its place", told_text)
         self._next_ns = None
         if self._engine.running:
-            self._engine.runner.want()
+            self._engine.learn()  # what this process serves next is judged by it
 
     def _written(self, model: str, version: str, told: ModelFacts, wall_ns: int, correct: bool) -> ModelFacts:
         """Tried again while others keep the database busy: jobs tell once, and nobody tells it for them."""

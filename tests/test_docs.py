@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from otelslo import config, default, indicators
+from otelslo import Counts, config, default, indicators
 from otelslo.cli import COMMANDS
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +47,7 @@ def test_every_snippet_is_known_to_a_test() -> None:
     assert [kind for kind, _ in SNIPPETS] == [
         *("sh", "sh", "python", "python", "sh", "yaml", "sh", "python", "python", "python", "python"),
         *("yaml", "sh", "python"),
+        *("yaml", "python", "sh"),
     ]
 
 
@@ -73,7 +74,7 @@ def test_wrapping_a_wsgi_app() -> None:
 
 
 def test_the_configuration_is_good_and_explained() -> None:
-    text, _ = snippets("yaml")
+    text, _, _ = snippets("yaml")
     Path("slo.yaml").write_text(text)
     assert [slo.name for slo in config.load().slos] == ["checkout-availability", "search-latency"]
     line = next(line for text in snippets("sh") for line in text.splitlines() if line.startswith("otelslo check"))
@@ -85,7 +86,7 @@ def test_the_configuration_is_good_and_explained() -> None:
 def test_deciding(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Each command of the second part, one after the other, on what an engine has counted."""
     monkeypatch.setenv("OPS_HOOK_SECRET", "a secret that is long enough to be one")
-    _, text = snippets("yaml")
+    _, text, _ = snippets("yaml")
     Path("slo.yaml").write_text(text)
     with default.engine() as engine:
         for _ in range(10):
@@ -106,6 +107,34 @@ def test_deciding(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
         "annotate": 0,
         "check": 0,
     }, codes
+
+
+def test_what_a_model_server_promises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prediction and its label, as the README logs them, are counted by the leader; so is who served them."""
+    monkeypatch.setattr("otelslo.probing.Probing.tend", lambda *_: None)  # nobody answers there
+    _, _, text = snippets("yaml")
+    Path("slo.yaml").write_text(text)
+    with default.engine() as engine:
+        exec(python_with("otelslo.log_prediction"), {})
+        engine.runner.tick()
+        engine.runner.tick()
+        found = {status.slo: status.counts for status in engine.status()}
+    assert found["fraud-precision"] == Counts(good=1)
+    assert found["fraud-is-fresh"] == Counts(good=1)
+
+
+@pytest.mark.parametrize(
+    "start", ["otelslo label fraud", "otelslo model list", "otelslo drift baseline", "otelslo capacity chat-load"]
+)
+def test_the_commands_for_models_know_their_options(start: str) -> None:
+    """They are refused for what is not there (a file, a state), and for nothing else."""
+    (line,) = [line for text in snippets("sh") for line in text.splitlines() if line.startswith(start)]
+    ran = subprocess.run(
+        [sys.executable, "-m", *shlex.split(line, comments=True)], capture_output=True, text=True, check=False
+    )
+    assert "No such option" not in ran.stderr
+    assert "unexpected extra argument" not in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 def test_objectives_in_python() -> None:
@@ -134,7 +163,7 @@ def test_what_the_app_says() -> None:
 def test_tracked_functions_and_blocks() -> None:
     Path("slo.yaml").write_text("slos:\n  - {name: calls, match: {kind: call}, group_by: route}\n")
     names: dict[str, object] = {}
-    exec(python_with("otelslo.track("), names)
+    exec(python_with("def recommend(user)"), names)
     with default.engine() as engine:
         assert [names["recommend"](user) for user in ("ann", None)] == [["book"], ["book"]]
         found = {status.group: (status.counts.good, status.counts.bad) for status in engine.status()}
