@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from otelslo.cli.findings import Finding, note, ok, problem, size
 from otelslo.cli.tables import ago
@@ -52,6 +53,7 @@ def counted(connection: sqlite3.Connection) -> Iterator[Finding]:
     yield ok(_AREA, f"{kept:,} predictions are kept, {wait:,} labels wait for theirs", kept=kept, waiting=wait)
     for model, counts in sorted(counters.items()):
         parts = [f"{count:,} {COUNTERS.get(what, what)}" for what, count in counts.items() if count]
+        facts: dict[str, Any] = {"model": model, "counts": counts}
+        text = f"{model or 'inbox'}: {'; '.join(parts)}"
         odd = any(counts.get(what) for what in COUNTERS if what not in _FINE)
-        made = note if odd else ok
-        yield made(_AREA, f"{model or 'inbox'}: {'; '.join(parts)}", model=model, **counts)
+        yield note(_AREA, text, "", **facts) if odd else ok(_AREA, text, **facts)
