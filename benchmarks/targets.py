@@ -26,4 +26,6 @@ TARGETS: dict[str, float] = {
     "stream_iterator_token_added_ns": 500,
     "budget_allows_yes_ns": 1_000,
     "budget_allows_no_ns": 1_000,
+    "log_prediction_us": 20,
+    "labels_10000_s": 1,
 }
