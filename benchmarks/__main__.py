@@ -16,6 +16,7 @@ from . import (
     drift,
     export,
     gen_ai,
+    labels,
     leader,
     middleware,
     record,
@@ -36,7 +37,7 @@ GROUPS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
     for module in (
         *(record, middleware, wsgi, track, streaming, gen_ai, serving, drift, scaling, core, startup),
-        *(leader, export, server, tail),
+        *(leader, labels, export, server, tail),
     )
 }
 

@@ -39,4 +39,6 @@ TARGETS: dict[str, float] = {
     "drift_outliers_that_hide_it": 0,
     "budget_allows_yes_ns": 1_000,
     "budget_allows_no_ns": 1_000,
+    "log_prediction_us": 20,
+    "labels_10000_s": 1,
 }

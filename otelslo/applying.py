@@ -15,6 +15,7 @@ from pathlib import Path
 from otelslo.errors import StateError
 from otelslo.exporters.sqlite import Store
 from otelslo.exporters.sqlite_labels import LabelBook
+from otelslo.exporters.sqlite_schema import Identity, file_identity
 from otelslo.inbox import FAULT, finished, read_spool, spools, sweep
 from otelslo.label_record import LONGEST_RECORD, Cut, Record, decoded
 from otelslo.labelling import GRACE_NS, Batch, Labelling
@@ -62,6 +63,7 @@ class Applying:
         self._slos: Sequence[SLO] | None = None
         self._rules: Labelling | None = None
         self._read: dict[str, int] = {}
+        self._database: Identity = None
         self._expired_hour = -1
         self._now_ns = 0
         self._between: Between = _nothing
@@ -75,6 +77,10 @@ class Applying:
         """
         rules = self._rules_of(slos)
         self._now_ns, self._between = now_wall_ns, between or _nothing
+        which = file_identity(self._store.path)
+        if which != self._database:  # it was lost or replaced: what the inbox still has is not counted in this one
+            self._database = which
+            self._read.clear()
         files = spools(self._state_dir)
         if not files and not rules.slos:
             return 0

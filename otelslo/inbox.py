@@ -1,8 +1,8 @@
 """The inbox: where any process of the host leaves predictions and labels for whoever counts them.
 
 Each process appends to a file of its own, by one `os.write` a record, so that no request waits for a lock or for the
-database, and a record that was written outlives its process however that ends. The files are bounded in number of bytes
-together; past that, new records are dropped, and counted as faults.
+database, and a record that was written outlives its process however that ends. The files are bounded, to 64 MiB and
+256 KiB more for each process; past that, new records are dropped, and counted as faults.
 
 The writer holds a lock on its file as long as it may write to it. The file appears under its name only once it is
 locked, so one that nobody holds is finished: it is removed when all of it has been counted.
@@ -25,8 +25,9 @@ from otelslo.label_record import Record, encoded
 from otelslo.ring import state
 
 DIRECTORY = "inbox"
-MOST_BYTES = 64 << 20  # of all files of a host together, but for what their writers add until they begin new ones
-ROTATE_BYTES = 1 << 20
+MOST_BYTES = 64 << 20  # of all files of a host together that their writers have done with
+MOST_FILES = 1_000  # more than processes write at a time: jobs leave theirs where nobody counts
+ROTATE_BYTES = 1 << 18
 _SUFFIX, _UNBORN = ".log", ".new"
 _RETRY_NS = 1_000_000_000
 _UNBORN_FOR_S = 3600
@@ -123,10 +124,15 @@ class Inbox:
         if not directory.is_dir():
             state.prepare(self._state_dir)
             directory.mkdir(mode=0o700, exist_ok=True)
-        waiting = backlog(self._state_dir)
-        if waiting < self._most_bytes:
+        files, waiting = spools(self._state_dir), 0
+        for path in files:
+            with contextlib.suppress(OSError):
+                size = path.stat().st_size
+                waiting += size if size >= self._rotate_bytes else 0  # a shorter one may be counted already, and live
+        if waiting < self._most_bytes and len(files) < MOST_FILES:
             return ""
-        return f"{waiting:,} bytes wait in it already. Start the app or otelslo agent, which count them"
+        wait = f"{len(files):,} files with {waiting:,} bytes wait in it already"
+        return f"{wait}. Start the app or otelslo agent, which count them"
 
     def _renew_in_child(self) -> None:
         """The file is the parent's. Closing our descriptor leaves its lock alone, and keeping it would keep that."""

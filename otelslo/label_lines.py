@@ -134,10 +134,11 @@ def _label(one: Mapping[str, Any], line: int, model: object, now_wall_ns: int) -
 def _at_ns(at: object, now_wall_ns: int) -> int:
     if at is None:
         return now_wall_ns
+    moment = at
     try:
         if isinstance(at, str):
             text = at.removesuffix("Z") + "+00:00" if at.endswith("Z") else at
-            at = datetime.fromisoformat(text) if "-" in text.lstrip("-") or ":" in text else float(text)
-        return max(0, moment_ns(at))
+            moment = datetime.fromisoformat(text) if "-" in text.lstrip("-") or ":" in text else float(text)
+        return max(0, moment_ns(moment))
     except (ValueError, OverflowError) as e:
         raise BadValue(f"{shown(at)} is no time", _MOMENT) from e

@@ -27,7 +27,8 @@ class Examination:
     Args:
         deep: whether to read all of it.
 
-    `offsets` is how far each file of the inbox is counted; `logged` is how many losses the history has of the ring `ring_id` since `created_ns` (ring time), None if unknown.
+    `offsets` is how far each file of the inbox is counted.
+    `logged` is how many losses the history has of the ring `ring_id` since `created_ns` (ring time), None if unknown.
     """
 
     def __init__(self, path: Path, ring_id: str, created_ns: int, now_wall_ns: int, deep: bool) -> None:

@@ -6,11 +6,12 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from otelslo.cli.findings import Finding, note, ok, problem, size
 from otelslo.cli.tables import ago
 from otelslo.exporters.sqlite_labels import LabelsReader
-from otelslo.inbox import MOST_BYTES, spools
+from otelslo.inbox import MOST_BYTES, ROTATE_BYTES, spools
 from otelslo.kept import COUNTERS
 
 _AREA = "labels"
@@ -20,12 +21,13 @@ _FINE = ("predictions", "labels", "duplicates", "corrections", "not_sampled")
 
 def waiting(state_dir: Path, offsets: dict[str, int], now_wall_ns: int) -> Iterator[Finding]:
     """Bytes that are not counted yet; nothing where nobody logs predictions. `offsets`: what is counted, by file."""
-    left, oldest_ns, total = 0, now_wall_ns, 0
+    left, oldest_ns, total, complete = 0, now_wall_ns, 0, 0
     for path in spools(state_dir):
         with contextlib.suppress(OSError):
             found = path.stat()
             behind = found.st_size - offsets.get(path.name, 0)
             total += found.st_size
+            complete += found.st_size if found.st_size >= ROTATE_BYTES else 0
             if behind > 0:
                 left += behind
                 oldest_ns = min(oldest_ns, found.st_mtime_ns)
@@ -33,7 +35,7 @@ def waiting(state_dir: Path, offsets: dict[str, int], now_wall_ns: int) -> Itera
         return
     facts = {"bytes": left, "most_bytes": MOST_BYTES}
     text = f"{size(left)} of the inbox are not counted yet"
-    if total >= MOST_BYTES:
+    if complete >= MOST_BYTES:
         yield problem(_AREA, f"{text}: it is full, and more is dropped", "Start the app or otelslo agent", **facts)
     elif now_wall_ns - oldest_ns > _LATE_NS:
         remedy = "Start the app or otelslo agent, which count them; or run: otelslo label"
@@ -52,6 +54,7 @@ def counted(connection: sqlite3.Connection) -> Iterator[Finding]:
     yield ok(_AREA, f"{kept:,} predictions are kept, {wait:,} labels wait for theirs", kept=kept, waiting=wait)
     for model, counts in sorted(counters.items()):
         parts = [f"{count:,} {COUNTERS.get(what, what)}" for what, count in counts.items() if count]
+        facts: dict[str, Any] = {"model": model, "counts": counts}
+        text = f"{model or 'inbox'}: {'; '.join(parts)}"
         odd = any(counts.get(what) for what in COUNTERS if what not in _FINE)
-        made = note if odd else ok
-        yield made(_AREA, f"{model or 'inbox'}: {'; '.join(parts)}", model=model, **counts)
+        yield note(_AREA, text, "", **facts) if odd else ok(_AREA, text, **facts)

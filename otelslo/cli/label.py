@@ -184,7 +184,7 @@ def _is_led(path: Path) -> bool:
         view = state.look(path)
     except StateError:
         return False
-    return view.reader is not None and view.reader.leader_heartbeat_ns != 0 and view.quiet_ns() is None
+    return view.reader is not None and view.reader.leader_block is not None and view.quiet_ns() is None
 
 
 def _say(reason: str, detail: str) -> None:
