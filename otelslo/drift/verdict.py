@@ -1,15 +1,13 @@
 """Whether features have drifted, from counts alone: two conditions, and an answer for too little data.
 
 A feature has drifted if its divergence, less what chance adds to it on average, is above the limit, and if its counts
-differ from the baseline's by more than chance allows: by the chi-square test of two samples, whose p-values are
+differ from the baseline's by more than chance allows: by a chi-square test of two samples, whose p-values are
 corrected by Holm's method for the number of features that were judged together. So the limit says what matters, and
 the test what is known. Too little data is said as such: where fewer rows came than `LEAST_ROWS`, or so few that a
 divergence at the limit could not be told from chance, nothing is called steady; what is plainly drifted still is.
 
-Bins too thin for the test are joined with their neighbours first, by what both sides hold together: 15 events expected
-on either side. Cochran's usual five do for one test at 1 %; at a twentieth of that the chi-square is too short in the
-tail: without drift, 20 features with thin bins alarmed in 2.6 % of windows of 300 rows and 1.8 % of 1,000 rows with
-five, in 0.7 and 1.3 % with 15. A lone outlier therefore neither makes a drift nor hides one.
+Bins too thin for the test are joined with their neighbours first, by what both sides hold together (Cochran's rule:
+five events expected on either side). A lone outlier therefore neither makes a drift nor hides one.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from otelslo.drift.divergence import Measure
 
 DRIFTED, STEADY, NOT_ENOUGH_DATA = "drifted", "steady", "not_enough_data"
 LEAST_ROWS = 100
-LEAST_EXPECTED = 15
+LEAST_EXPECTED = 5
 FALSE_ALARM = Fraction(1, 100)
 
 
