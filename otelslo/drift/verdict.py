@@ -1,15 +1,16 @@
 """Whether features have drifted, from counts alone: two conditions, and an answer for too little data.
 
 A feature has drifted if its divergence, less what chance adds to it on average, is above the limit, and if its counts
-differ from the baseline's by more than chance allows: by the chi-square test of two samples, whose p-values are
+differ from the baseline's by more than chance allows: by a chi-square test of two samples, whose p-values are
 corrected by Holm's method for the number of features that were judged together. So the limit says what matters, and
 the test what is known. Too little data is said as such: where fewer rows came than `LEAST_ROWS`, or so few that a
 divergence at the limit could not be told from chance, nothing is called steady; what is plainly drifted still is.
 
-Bins too thin for the test are joined with their neighbours first, by what both sides hold together: 15 events expected
-on either side. Cochran's usual five do for one test at 1 %; at a twentieth of that the chi-square is too short in the
-tail: without drift, 20 features with thin bins alarmed in 2.6 % of windows of 300 rows and 1.8 % of 1,000 rows with
-five, in 0.7 and 1.3 % with 15. A lone outlier therefore neither makes a drift nor hides one.
+Bins too thin for that test are joined first, by what both sides hold together (Cochran's rule: five events expected on
+either side): with their neighbours if those are thin too, all others into a rest. A rest that is still thin is judged
+by Fisher's exact test instead, and the smaller of the two p-values counts twice. Only a rest with more than chance puts
+there is a bin of the divergence; any other goes to its last bin. So a lone outlier neither makes a drift nor hides one,
+and a new value is seen, however little it weighs beside a large baseline.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from otelslo.drift.chance import homogeneity, quantile, tail
+from otelslo.drift.chance import excess, homogeneity, quantile, tail
 from otelslo.drift.divergence import Measure
 
 DRIFTED, STEADY, NOT_ENOUGH_DATA = "drifted", "steady", "not_enough_data"
 LEAST_ROWS = 100
-LEAST_EXPECTED = 15
+LEAST_EXPECTED = 5
 FALSE_ALARM = Fraction(1, 100)
 
 
@@ -84,37 +85,74 @@ def judge(
     """
     if limit <= 0 or not 0 < false_alarm < Fraction(1, 2):
         raise ValueError(f"no limit of {limit} above 0, or no false-alarm rate of {false_alarm} between 0 and 1/2")
-    joined = {name: joined_bins(pair) for name, pair in pairs.items()}
-    seen = {name: pair for name, pair in joined.items() if min(sum(pair.live), sum(pair.baseline)) >= LEAST_ROWS}
-    p_values = {name: tail(homogeneity(pair.live, pair.baseline), _degrees(pair)) for name, pair in seen.items()}
+    joined = {name: join(pair) for name, pair in pairs.items()}
+    seen = {name: one for name, one in joined.items() if min(sum(one.bins.live), sum(one.bins.baseline)) >= LEAST_ROWS}
+    p_values = {name: one.p_value for name, one in seen.items()}
     levels = _holm(p_values, float(false_alarm))
     strictest = float(false_alarm) / max(len(seen), 1)
     return {
-        name: _judged(joined[name], measure, limit, p_values[name], levels[name], strictest)
+        name: _judged(seen[name].told_by(levels[name]), measure, limit, p_values[name], levels[name], strictest)
         if name in seen
         else _too_few(pair, limit)
         for name, pair in pairs.items()
     }
 
 
-def joined_bins(pair: Pair) -> Pair:
-    """The pair with each run of thin bins joined, from the first on; what is left at the end joins the last one.
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A pair whose thin bins are joined: `bins` are thick, the last one with the thin rest, of which `rest` says how
+    much it is (baseline, live)."""
+
+    bins: Pair
+    rest: tuple[int, int] = (0, 0)
+
+    @property
+    def p_value(self) -> float:
+        """Of both tests together, where there is a rest with live rows."""
+        of_bins = tail(homogeneity(self.bins.live, self.bins.baseline), _degrees(self.bins))
+        return min(2 * min(of_bins, self._of_rest()), 1.0) if self.rest[1] else of_bins
+
+    def told_by(self, level: float) -> Pair:
+        """The bins of the divergence: the rest is one of them if it holds more than chance puts there."""
+        (e, a), bins = self.rest, self.bins
+        if not a or 2 * self._of_rest() > level:
+            return bins
+        baseline, live = (*bins.baseline[:-1], bins.baseline[-1] - e, e), (*bins.live[:-1], bins.live[-1] - a, a)
+        return Pair(baseline, live)
+
+    def _of_rest(self) -> float:
+        e, a = self.rest
+        return excess(a, sum(self.bins.live), e, sum(self.bins.baseline))
+
+
+def join(pair: Pair) -> Joined:
+    """Join the thin bins of a pair: runs of them to bins that are not, what is left of each run to the rest.
 
     Thin is a bin of which the smaller side expects fewer than `LEAST_EXPECTED`, if both sides are of one source.
     """
     smaller, whole = min(sum(pair.live), sum(pair.baseline)), sum(pair.live) + sum(pair.baseline)
-    baseline, live = [], []
-    e = a = 0
-    for more_e, more_a in zip(pair.baseline, pair.live, strict=True):
-        e, a = e + more_e, a + more_a
-        if e + a and (e + a) * smaller >= LEAST_EXPECTED * whole:
-            baseline.append(e)
-            live.append(a)
-            e = a = 0
-    if baseline:
-        baseline[-1] += e
-        live[-1] += a
-    return Pair(tuple(baseline), tuple(live))
+    bins: list[tuple[int, int]] = []
+    run = rest = (0, 0)
+    for one in zip(pair.baseline, pair.live, strict=True):
+        if _is_thin(one, smaller, whole):
+            run = (run[0] + one[0], run[1] + one[1])
+            one = run
+        if not _is_thin(one, smaller, whole):
+            left = (0, 0) if one is run else run
+            bins.append(one)
+            rest, run = (rest[0] + left[0], rest[1] + left[1]), (0, 0)
+    rest = (rest[0] + run[0], rest[1] + run[1])
+    if not _is_thin(rest, smaller, whole):
+        bins.append(rest)
+        rest = (0, 0)
+    if not bins:
+        return Joined(Pair((), ()))
+    bins[-1] = (bins[-1][0] + rest[0], bins[-1][1] + rest[1])
+    return Joined(Pair(tuple(e for e, _ in bins), tuple(a for _, a in bins)), rest)
+
+
+def _is_thin(one: tuple[int, int], smaller: int, whole: int) -> bool:
+    return not sum(one) or sum(one) * smaller < LEAST_EXPECTED * whole
 
 
 def _holm(p_values: Mapping[str, float], level: float) -> dict[str, float]:

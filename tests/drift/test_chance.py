@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otelslo.drift.chance import homogeneity, quantile, tail
+from otelslo.drift.chance import excess, homogeneity, quantile, tail
 
 stats = pytest.importorskip("scipy.stats", reason="scipy is the twin")
 
@@ -36,8 +38,31 @@ def test_homogeneity_is_scipys(cells):
         with pytest.raises(ValueError, match="one side"):
             homogeneity(one, other)
         return
-    expected = stats.chi2_contingency([one, other], correction=False).statistic if len(one) > 1 else 0
+    asked = {"correction": False, "lambda_": "cressie-read"}
+    expected = stats.chi2_contingency([one, other], **asked).statistic if len(one) > 1 else 0
     assert homogeneity(one, other) == pytest.approx(float(expected), rel=1e-9, abs=1e-9)
+
+
+@given(st.integers(0, 60), st.integers(0, 400), st.integers(60, 3_000), st.integers(400, 100_000))
+def test_excess_is_fishers_exact_test(live, baseline, live_rows, baseline_rows):
+    due = stats.hypergeom.sf(live - 1, live_rows + baseline_rows, live + baseline, live_rows)
+    assert excess(live, live_rows, baseline, baseline_rows) == pytest.approx(float(due), rel=1e-6, abs=1e-300)
+
+
+def test_excess_of_large_samples_and_of_nothing():
+    assert excess(0, 100, 0, 100) == 1
+    assert excess(30, 100, 0, 10_000) < 1e-55
+    assert excess(1, 10**9, 0, 10**9) == pytest.approx(0.5, rel=1e-5)
+    with pytest.raises(ValueError, match="11 of 10"):
+        excess(11, 10, 0, 10)
+
+
+def test_a_small_difference_of_large_samples_keeps_its_digits():
+    """Near equality it is Pearson's, from integers."""
+    one, other = (10**12 + 10**6, 10**12 - 10**6), (10**12, 10**12)
+    pearson = sum(Fraction((a - e) ** 2, 2 * (a + e)) * 2 for a, e in zip(one, other, strict=True))
+    assert homogeneity(one, other) == pytest.approx(float(pearson), rel=1e-5)
+    assert homogeneity(other, other) == 0
 
 
 @pytest.mark.parametrize("arguments", [(1.0, 0), (-1.0, 3), (float("nan"), 3), (1.0, 10**6)])

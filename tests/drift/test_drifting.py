@@ -15,7 +15,7 @@ from scipy.stats import entropy
 from drift.stream import BASELINES, FEATURES, columns, objective
 from otelslo import SLO, Counts, Limit, ManualClock
 from otelslo.drift.baseline import Baseline
-from otelslo.drift.verdict import Pair, joined_bins
+from otelslo.drift.verdict import Pair, join
 from otelslo.drifting import Drifting, SavedRows, limit_value, window_start
 from otelslo.exporters.sqlite_drift import MOST_WINDOWS, ClosedWindow, put_closed
 from otelslo.ring.geometry import Geometry
@@ -113,11 +113,11 @@ def test_counts_of_each_window_are_those_that_came_in_it(leading) -> None:
         to_next_hour(engine)
         for one in BASELINES:
             live = one.bins.count(column[one.feature]).tolist()
-            pair = joined_bins(Pair(one.counts, tuple(live)))
-            assert 0 not in (*pair.baseline, *pair.live)
-            e, a = (np.array(side) / sum(side) for side in (pair.baseline, pair.live))
             for name, by_scipy in SCIPY.items():
                 (found,) = [w for w in closed(engine, name, 1) if w.feature == one.feature]
+                pair = join(Pair(one.counts, tuple(live))).told_by(found.data["level"])
+                assert 0 not in (*pair.baseline, *pair.live)
+                e, a = (np.array(side) / sum(side) for side in (pair.baseline, pair.live))
                 assert found.data["value"] == pytest.approx(by_scipy(e, a), rel=1e-12, abs=1e-12)
                 told = {bin_["bin"]: bin_["live"] for bin_ in found.data["top_bins"]}
                 assert told == {bin_: n for bin_, n, m in zip(one.bins.names, live, one.counts, strict=True) if n or m}

@@ -16,7 +16,7 @@ from otelslo.drift import verdict
 from otelslo.drift.baseline import Baseline
 from otelslo.drift.chance import homogeneity, tail
 from otelslo.drift.divergence import Measure, psi
-from otelslo.drift.verdict import DRIFTED, NOT_ENOUGH_DATA, STEADY, Pair, joined_bins, judge
+from otelslo.drift.verdict import DRIFTED, NOT_ENOUGH_DATA, STEADY, Pair, join, judge
 
 PSI = Measure.parse("psi")
 MEASURES = [
@@ -58,21 +58,38 @@ def test_false_alarms_are_rare_even_where_only_chance_is_asked(features, times, 
     assert alarmed[NO_LIMIT] <= most * times + luck
 
 
-def p_values_of_thin_bins(least_expected, monkeypatch, draws=60_000):
-    """Without drift, of a feature that is nearly always 0: a twentieth of the rows is spread over ten bins."""
-    monkeypatch.setattr(verdict, "LEAST_EXPECTED", least_expected)
-    chance, shares = np.random.default_rng(11), np.array([0.95, *[0.005] * 10])
+def test_thin_bins_keep_chance_at_its_level_far_in_the_tail():
+    """At the level that each of twenty features is judged by, with a feature that is nearly always 0: a twentieth of
+    the rows is spread over ten bins. Pearson's statistic is beyond it nearly twice as often."""
+    chance, shares, draws = np.random.default_rng(11), np.array([0.95, *[0.005] * 10]), 60_000
     sides = zip(chance.multinomial(7_500, shares, draws), chance.multinomial(1_000, shares, draws), strict=True)
-    joined = (joined_bins(Pair(tuple(map(int, e)), tuple(map(int, a)))) for e, a in sides)
-    return np.array([tail(homogeneity(one.live, one.baseline), verdict._degrees(one)) for one in joined])
-
-
-def test_thin_bins_keep_chance_at_its_level_far_in_the_tail(monkeypatch):
-    """At the level that each of twenty features is judged by; with Cochran's five it is half as much again."""
-    level, draws = 0.01 / 20, 60_000
+    joined = [join(Pair(tuple(map(int, e)), tuple(map(int, a)))).bins for e, a in sides]
+    level = 0.01 / 20
     due, luck = level * draws, 3 * (level * draws) ** 0.5
-    assert (p_values_of_thin_bins(verdict.LEAST_EXPECTED, monkeypatch) <= level).sum() <= due + luck
-    assert (p_values_of_thin_bins(5, monkeypatch) <= level).sum() > due + luck
+    found = {
+        name: sum(tail(statistic(one.live, one.baseline), verdict._degrees(one)) <= level for one in joined)
+        for name, statistic in (("ours", homogeneity), ("Pearson's", pearson))
+    }
+    assert found["ours"] <= due + luck < found["Pearson's"]
+
+
+def pearson(one, other):
+    n, m = sum(one), sum(other)
+    return sum((a * m - e * n) ** 2 / (a + e) for a, e in zip(one, other, strict=True)) / n / m
+
+
+@pytest.mark.parametrize(("rows", "new"), [(100, 20), (1_000, 30), (10_000, 300), (200, 10)])
+def test_a_new_value_is_seen_however_little_it_weighs_beside_the_baseline(rows, new):
+    """Under a limit that it is above; its bin alone expects far fewer than five rows."""
+    old = (rows - new) // 2
+    found = judge({"x": Pair((50_000, 50_000, 0, 0), (old, old, new, 0))}, PSI, Fraction(1, 20))["x"]
+    assert (found.state, found.bins) == (DRIFTED, 3)
+    assert found.value == pytest.approx(psi((50_000, 50_000, 0), (old, old, new)))
+
+
+def test_a_rest_within_chance_is_no_bin():
+    found = judge({"x": Pair((5_000, 5_000, 1, 0), (500, 500, 1, 0))}, PSI, TENTH)["x"]
+    assert (found.state, found.bins) == (STEADY, 2)
 
 
 @pytest.mark.parametrize("measure", MEASURES, ids=str)
@@ -145,7 +162,7 @@ def test_both_conditions_and_nothing_else_make_a_drift(cells, measure, limit):
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=20))
 def test_joined_bins_hold_all_rows_and_are_not_thin(cells):
     pair = Pair(*(tuple(side) for side in zip(*cells, strict=True)))
-    joined = joined_bins(pair)
+    joined = join(pair).bins
     rows = sum(pair.live), sum(pair.baseline)
     if not joined.live:
         assert not min(rows) or min(rows) < verdict.LEAST_EXPECTED
@@ -155,9 +172,15 @@ def test_joined_bins_hold_all_rows_and_are_not_thin(cells):
         assert Fraction((a + e) * min(rows), sum(rows)) >= verdict.LEAST_EXPECTED
 
 
-def test_thin_bins_join_their_neighbours():
-    joined = joined_bins(Pair((0, 50, 1, 1, 50, 2, 0), (1, 50, 4, 4, 40, 0, 1)))
-    assert joined == Pair((50, 2, 52), (51, 8, 41)) or joined == Pair((50, 52, 2), (51, 48, 1)) or len(joined.live) == 2
+def test_thin_bins_join_each_other_and_what_is_left_is_a_rest():
+    pair = Pair((0, 50, 1, 1, 50, 2, 0), (1, 50, 4, 4, 40, 0, 1))  # the pair of 1 and 4 is thin, and so is the rest
+    assert join(pair).bins == Pair((50, 50, 4), (50, 40, 10)), "a rest that is not thin is a bin"
+    beside = join(Pair((5_000, 0, 5_000, 1, 1), (50, 3, 47, 0, 0)))
+    assert (beside.bins, beside.rest) == (Pair((5_000, 5_002), (50, 50)), (2, 3))
+    assert beside.told_by(0.01) == Pair((5_000, 5_000, 2), (50, 47, 3))
+    assert beside.told_by(1e-9) == beside.bins
+    runs = join(Pair((1_000, 30, 30, 1_000, 30, 1_000), (100, 1, 1, 100, 1, 100)))
+    assert (runs.bins.baseline, runs.rest) == ((1_000, 60, 1_000, 1_030), (30, 1)), "a run of two is thick enough"
 
 
 def test_new_values_are_seen_however_few_the_baseline_had():
@@ -171,13 +194,11 @@ def test_few_rows_are_not_called_steady():
     assert (few.state, few.reason, few.value) == (NOT_ENOUGH_DATA, "fewer than 100 rows came", None)
     assert judge({"x": Pair((50, 49), (500, 500))}, PSI, TENTH)["x"].reason == "fewer than 100 rows in the baseline"
     assert judge({"x": Pair((0, 0), (0, 0))}, PSI, TENTH)["x"].state == NOT_ENOUGH_DATA
-    more = judge({"x": Pair((1000,) * 10, (10,) * 10)}, PSI, Fraction(1, 20))["x"]
+    more = judge({"x": Pair((1000,) * 10, (10,) * 10)}, PSI, TENTH)["x"]
     assert more.state == NOT_ENOUGH_DATA
     assert more.reason == f"a divergence at the limit is told from chance from {more.rows_needed} rows on"
-    needed = judge({"x": Pair((1000,) * 10, (100,) * 10)}, PSI, Fraction(1, 20))["x"].rows_needed
-    assert 100 < more.rows_needed < needed, "with fewer bins joined, fewer rows tell"
-    for rows, state in ((-(-needed // 10), STEADY), (needed // 10 - 1, NOT_ENOUGH_DATA)):
-        assert judge({"x": Pair((1000,) * 10, (rows,) * 10)}, PSI, Fraction(1, 20))["x"].state == state
+    enough = (-(-more.rows_needed // 10),) * 10
+    assert judge({"x": Pair((1000,) * 10, enough)}, PSI, TENTH)["x"].state == STEADY
     plain = judge({"x": Pair((1000,) * 10, (100, *[0] * 9))}, PSI, TENTH)["x"]
     assert plain.state == DRIFTED, "what is plain is said of few rows too"
 
