@@ -31,7 +31,7 @@ def run(plan: Plan, results: Results) -> None:
             logged.append((time.perf_counter_ns() - begun_ns) / LABELS / 1e3)
             store = Store(Path(path) / "otelslo.db")
             store.open(clock.wall_ns())
-            applying = Applying(Path(path), store, engine.fault, lambda: store.kept_ns)
+            applying = Applying(Path(path), store, engine.fault, lambda store=store: store.kept_ns)
             while applying.turn(slos, clock.wall_ns()):
                 pass
             clock.advance(s=5 * 86_400)
