@@ -64,7 +64,7 @@ class Worker:
     def __init__(self, service: Service, prefix: Sequence[str], environment: Mapping[str, str]) -> None:
         self._ready, ready_fd = os.pipe()
         settings = Settings(service.port, os.fspath(service.state_dir), os.fspath(service.ledger), ready_fd)
-        command = [*prefix, sys.executable, os.fspath(Path(__file__).with_name("app.py")), settings.text()]
+        command = [*prefix, sys.executable, os.fspath(Path(__file__).with_name(service.script)), settings.text()]
         with open(service.log, "ab") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, pass_fds=[ready_fd], env=dict(environment), cwd=service.directory
@@ -110,6 +110,7 @@ class Service:
 
     Args:
         directory: where ledger and log go; also the workers' working directory.
+        script: what a worker runs, beside this file.
     """
 
     def __init__(
@@ -120,8 +121,10 @@ class Service:
         state_dir: Path | None = None,
         prefix: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        script: str = "app.py",
     ) -> None:
         self.directory = directory
+        self.script = script
         self.state_dir = state_dir or directory / "state"
         self.ledger = directory / "ledger"
         self.log = directory / "log"
