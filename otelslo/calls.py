@@ -19,6 +19,8 @@ from otelslo.coldstart import ColdEnd
 from otelslo.errors import DefinitionError, nearest, shown
 from otelslo.event import EVENT_KINDS, Ending, Event
 from otelslo.failure import Cascade, Failure, failure_of
+from otelslo.items import plan_for
+from otelslo.sizes import of_each_class, told_sizes
 from otelslo.stream import Pace
 from otelslo.words import Words, here, leave
 
@@ -266,7 +268,7 @@ class Track:
         plain = not words.spoken and not self.judged_each
         found = self.plans.get(how) if plain else None
         if found is None:
-            found = self.engine.plan_for(self._ended(words, token, how, header))
+            found = plan_for(self.engine, self._ended(words, token, how, header), token)
             if plain and len(self.plans) < _MOST_PLANS:
                 self.plans[how] = found
         return found
@@ -285,6 +287,9 @@ class Track:
         now_ns = self._now_ns()
         if words.pace is not None:
             told["stream"] = words.pace.facts(token, now_ns)
+        length = None if header is None or not self.engine.judge.asks_payload else header("content-length")
+        if length is not None or words.items is not None or words.payload_bytes is not None:
+            told |= told_sizes(words.items, words.payload_bytes, length, self.fault)
         return Event(
             self.kind,
             route=self.route,
@@ -379,7 +384,8 @@ class CallSites:
         engine = self._engine
         for objective in engine.objectives:
             if objective.slo.matches(track.kind, track.route, track.method, ""):
-                objective.row_of(track.event(None))
+                for event in of_each_class(track.event(None), objective.slo.size_classes):
+                    objective.row_of(event)
                 objective.make_groups(_MOST_NEW_ROWS)
         if track.route is not None:
             engine.names.make_now(track.kind, track.route, engine.clock.ring_ns())

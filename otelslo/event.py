@@ -81,7 +81,8 @@ class Event:
     name in lower case. `failure` is the kind of failure that the exception is, one of FAILURES, None if it is not told
     apart; `cascaded`: it follows from an OOM that took the engine down; `cold`: the call met a model not yet loaded.
     `stream` is the pace of a streamed answer, None if it was none or nobody asks; `labelled` a prediction that has met
-    its label, of events of the kind "prediction" alone.
+    its label, of events of the kind "prediction" alone. `batch` is how many items it answers at once and
+    `payload_bytes` how much it took in, None where nobody has said.
     """
 
     kind: str
@@ -100,6 +101,8 @@ class Event:
     cold: bool = False
     stream: StreamFacts | None = None
     labelled: Labelled | None = None
+    batch: int | None = None
+    payload_bytes: int | None = None
 
     @property
     def latency_s(self) -> float | None:
@@ -108,8 +111,8 @@ class Event:
 
     @property
     def facts(self) -> Facts:
-        """All that a judgement without user code or streams depends on, whatever the latency: equal facts, equal
-        judgement.
+        """All that a judgement without user code, streams or batches depends on, whatever the latency: equal facts,
+        equal judgement.
 
         The host is not among them: no rule reads it, and its client chooses it, so it must not be the key of a memo.
         """

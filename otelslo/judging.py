@@ -18,6 +18,7 @@ from otelslo.names import OTHER, Names
 from otelslo.objective import Objective
 from otelslo.plans import Entry, Labels, Plans, plan_words
 from otelslo.ring.geometry import Geometry
+from otelslo.sizes import PAYLOAD, Slots
 from otelslo.slo import SLO
 from otelslo.window import format_duration
 
@@ -56,6 +57,8 @@ class Judge:
         self.definitions: list[Definition] = [slo.as_definition for slo in slos]
         self._asks_user = any(slo.dynamic for slo in slos)
         self._streams = [slo for slo in slos if slo.streamed]
+        self.by_item = any(slo.per_item for slo in slos)
+        self._slots = Slots(slo.size_classes for slo in slos)
         self._planned = list(dict.fromkeys(slo.planned for slo in slos if slo.planned))
         self._change: tuple[int | None, bool] = (None, False)
         self.needs_host = any((d.match and d.match["host"]) or "host" in d.group_by for d in self.definitions)
@@ -86,9 +89,10 @@ class Judge:
         Events of equal facts and groups share one; only objectives with user code or header rules look at each event,
         and all do about when maintenance begins or ends (see `turn`): each is judged by the time it ends.
         """
-        if self.dynamic or (event.stream is not None and self._streams):
+        if self._sees(event):
             return self._plans.address(self._judge(event))
-        key = (event.facts, event.host if self.needs_host else "", tuple(event.attributes.items()))
+        host = event.host if self.needs_host else ""
+        key = (event.facts, host, tuple(event.attributes.items()), self._slots.of(event))
         found = self._judged.get(key)
         if found is None:
             found = self._plans.address(self._judge(event))
@@ -96,8 +100,25 @@ class Judge:
                 self._judged[key] = found
         return found
 
+    def _sees(self, event: Event) -> bool:
+        """Whether it must be judged by itself, and no other's plan will do."""
+        paced = event.stream is not None and bool(self._streams)
+        return self.dynamic or paced or (event.batch is not None and self.by_item)
+
+    def plans_of_batch(self, event: Event) -> tuple[int, int]:
+        """The plan of an event that answers a batch, and that of each of its other items, 0 if nobody counts them."""
+        entries = self._entries(event)
+        labels = self._labels(event)
+        rest = [entry for slo, entry in entries if slo.per_item]
+        plan = plan_words([entry for _, entry in entries], self._histogram(event), labels)
+        return self._plans.address(plan), self._plans.address(plan_words(rest, -1, labels)) if rest else 0
+
     def _judge(self, event: Event) -> tuple[int, ...]:
-        entries = []
+        entries = [entry for _, entry in self._entries(event)]
+        return plan_words(entries, self._histogram(event), self._labels(event))
+
+    def _entries(self, event: Event) -> list[tuple[SLO, Entry]]:
+        entries: list[tuple[SLO, Entry]] = []
         wall_ns = self._ring.clock.wall_ns() if self._planned else 0
         for objective in self.objectives:
             if not objective.slo.matches(event.kind, event.route, event.method, event.host):
@@ -108,18 +129,27 @@ class Judge:
                 self._fault("user_code", f"{objective.slo.name}: {type(e).__name__}: {e}; judged without it")
                 entry = objective.plain_entry(event, wall_ns)
             if entry is not None:
-                entries.append(entry)
+                entries.append((objective.slo, entry))
         if len(entries) > at.MAX_PLAN_ROWS:
             self._fault("capacity", f"an event belongs to {len(entries)} objectives, {at.MAX_PLAN_ROWS} were counted")
             del entries[at.MAX_PLAN_ROWS :]
-        labels = Labels(
+        return entries
+
+    def _labels(self, event: Event) -> Labels:
+        return Labels(
             route=self._names.string(event.route or ""),
             status=event.status or 0,
             exception=self._names.string(event.exception or ""),
             version=self._names.string(event.attributes.get("version", "")),
         )
-        histogram = -1 if event.latency_ns is None else self._names.histogram_of(event.kind, event.route)
-        return plan_words(entries, histogram, labels)
+
+    def _histogram(self, event: Event) -> int:
+        return -1 if event.latency_ns is None else self._names.histogram_of(event.kind, event.route)
+
+    @property
+    def asks_payload(self) -> bool:
+        """Whether an objective groups by the class of what comes in."""
+        return PAYLOAD in self._slots
 
     def paces(self, kind: str, route: str | None, method: str) -> bool:
         """Whether an objective asks for the pace of streams like this, whatever their host."""

@@ -14,6 +14,7 @@ from otelslo.validity import parse_reason
 OPTION_KEYS = ("threshold", "cancel_after")
 _GENERAL_KEYS = (
     *("name", "indicator", "target", "window", "match", "group_by", "max_groups", "group_values", "good", "valid"),
+    *("batch_classes", "payload_classes"),
     *("exclude", "health_checks", "rules", "reasons", "description", "objective", "calendar", "timezone"),
     *("budgeting", "slice", "slice_target", "slice_count", "empty_slices", "sla", "alerts", "notify", "policy"),
     *("maintenance", "owner", "because", "runbook_url", "labels"),

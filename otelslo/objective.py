@@ -70,12 +70,12 @@ class Objective:
         """
         maintained = self.slo.planned.active(wall_ns)
         judgement = self.slo.in_maintenance(event) if maintained else self.slo.judge(event)
-        return None if judgement is None else self._entry(event, judgement)
+        return None if judgement is None else self._entry(event, self.slo.of_items(judgement, event))
 
     def plain_entry(self, event: Event, wall_ns: int) -> Entry:
         """What this event writes by maintenance and the indicator alone, where user code has failed."""
         maintained = self.slo.planned.active(wall_ns)
-        return self._entry(event, MAINTAINED if maintained else self.slo.by_indicator(event))
+        return self._entry(event, MAINTAINED if maintained else self.slo.of_items(self.slo.by_indicator(event), event))
 
     def _entry(self, event: Event, judgement: Judgement) -> Entry:
         threshold = judgement.threshold_ns

@@ -31,6 +31,7 @@ from otelslo.period import Period, Rolling, parse_calendar
 from otelslo.policy import Policy, parse_policy, refuse_dead_steps
 from otelslo.rules import CRASHED, Rules, parse_rules
 from otelslo.shorthand import parse_objective
+from otelslo.sizes import Classes
 from otelslo.slices import OCCURRENCES, Slices, parse_slices
 from otelslo.validity import HEALTH_CHECK, INVALID, Validity, parse_validity
 from otelslo.window import format_duration, parse_target, parse_window
@@ -59,7 +60,8 @@ class SLO:
     - `maintenance`: windows in which events are excluded, whatever else is said of them: see `otelslo.maintenance`.
     - `match`: `route` and `host` (globs), `method`, `kind`, and `where`, a predicate on the event.
     - `group_by`: route, method, version, host or any attribute; `group_values` declares the values that may be seen
-      (for host it must), `max_groups` bounds them.
+      (for host it must), `max_groups` bounds them. By `batch_class` and `payload_class` are classes of sizes, whose
+      upper bounds are `batch_classes` ([1, 8, 64]) and `payload_classes` (["1KiB", "64KiB", "1MiB"]).
     - `threshold` ("200ms", of latency), `cancel_after` ("10s", of availability), `options` for other indicators' keys.
     - `good(event)`: True, False, a reason (bad), or None: the indicator decides. `valid(event)`: False excludes.
     - `exclude`, `health_checks`, `rules`: who is excluded, and which lines of the indicator's table are changed.
@@ -80,6 +82,8 @@ class SLO:
     group_by: str | Sequence[str] | None = None
     max_groups: int = 50
     group_values: Mapping[str, Sequence[str]] | None = None
+    batch_classes: Sequence[int] | None = None
+    payload_classes: Sequence[str | int] | None = None
     threshold: str | timedelta | None = None
     cancel_after: str | timedelta | None = None
     options: Mapping[str, Any] | None = None
@@ -225,7 +229,7 @@ class SLO:
             **{key: None if code is None else resolve(code, spots[key]) for key, code in codes.items()},
             _validity=parse_validity(self.health_checks, self.exclude, place),
             _rules=parse_rules(self.rules, self._indicator, self._options, place.at("rules")),
-            _grouping=parse_grouping(self.group_by, self.group_values, place),
+            _grouping=parse_grouping(self.group_by, self.group_values, place, self.batch_classes, self.payload_classes),
         )
 
     def _allot_cells(self, place: Place) -> tuple[str, ...]:
@@ -258,6 +262,7 @@ class SLO:
             "valid": import_name(self._valid) if self._valid is not None else None,
             "group_by": list(self._grouping.keys),
             "reason_cells": list(self.reason_cells),
+            **{key: list(classes.bounds) for key, classes in self.size_classes.items()},
         }
 
     def _match_json(self) -> dict[str, object]:
@@ -300,6 +305,16 @@ class SLO:
         """Whether a judgement may need the pace of a stream: the indicator's, or user code's."""
         asked = (self._where, self._good, self._valid)
         return self._streams is not None or any(code is not None for code in asked)
+
+    @property
+    def per_item(self) -> bool:
+        """Whether a call that answers a batch is as many events as it has items, each with its share of the time."""
+        return bool(self.option("per") == "item")
+
+    @property
+    def size_classes(self) -> Mapping[str, Classes]:
+        """The classes of sizes that it groups by, by its key of `group_by`."""
+        return self._grouping.classes
 
     @property
     def dated(self) -> bool:
@@ -356,6 +371,16 @@ class SLO:
         if event.route is not None and event.route in self._validity.health_checks:
             return always(Outcome("excluded", HEALTH_CHECK))
         return self._rules.override(event) or self._indicator.judge(event, self._options)
+
+    def of_items(self, judgement: Judgement, event: Event) -> Judgement:
+        """`judgement` for each item of the event's batch. `threshold` is then an item's, so the whole batch may take
+        that much times its items: exact in integers, and decided here by the latency that the event has."""
+        if not self.per_item or not event.batch:
+            return judgement
+        limit_ns, within, beyond = judgement
+        if limit_ns is not None and self.threshold_ns is not None:
+            limit_ns *= event.batch
+        return always(Judgement(limit_ns, within, beyond).outcome(event.latency_ns))
 
     def _by_verdict(self, kind: str, reason: str, event: Event) -> Judgement:
         for known in OUTCOME_KINDS:

@@ -30,7 +30,9 @@ VALUES = {
 }
 PROMISE = {"about", "alerts", "period", "shorthand", "slices"}
 DEFINITIONS = (
-    VALUES | PROMISE | {"match", "group", "rules", "validity", "indicators", "maintenance", "recurrence", "slo"}
+    VALUES
+    | PROMISE
+    | {"match", "group", "rules", "sizes", "validity", "indicators", "maintenance", "recurrence", "slo"}
 )
 DECIDERS = VALUES | PROMISE | {"budget", "burn", "notes", "status"}
 RING = VALUES | {"kernels", "ring"}
@@ -64,7 +66,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shorthand": {"errors", "window"},
     "definition": VALUES | PROMISE | {"policy"},
     "match": {"errors", "event"},
-    "group": VALUES | {"match"},
+    "group": VALUES | {"match", "sizes"},
+    "sizes": {"errors", "event"},
+    "items": {"engine", "event"},
     "validity": VALUES | {"match"},
     "indicators": VALUES | {"indicators"},
     "rules": VALUES | {"indicators", "validity"},
@@ -125,7 +129,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "words": {"clock", "stream"},
     "failure": {"errors", "event"},
     "coldstart": {"words"},
-    "calls": {"clock", "coldstart", "engine", "errors", "event", "exchange", "failure", "stream", "words"},
+    "calls": {"clock", "coldstart", "engine", "errors", "event", "exchange", "failure", "stream", "words"}
+    | {"items", "sizes"},
     "faults": RING | {"plans"},
     "batch": {"calls", "engine", "kernels"},
     "leader": ENGINE
@@ -145,7 +150,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "body_pace": {"chunks", "exchange", "stream"},
     "sites": {"engine", "errors", "event", "exchange", "routes"},
     "frameworks": {"routes"},
-    "edge": DEFINITIONS | {"engine", "default", "exchange", "failure", "routes", "sites", "switch"},
+    "edge": DEFINITIONS | {"engine", "default", "exchange", "failure", "items", "routes", "sites", "switch"},
     "asgi": DEFINITIONS | {"body_pace", "edge", "engine", "exchange", "frameworks", "routes", "sites"},
     "body": {"event", "exchange", "wsgi"},
     "wsgi": DEFINITIONS | {"body", "edge", "engine", "exchange", "frameworks", "routes"},

@@ -11,11 +11,12 @@ from otelslo.lint.finding import ERROR, NOTE, WARNING, Finding, at
 from otelslo.lint.patterns import likely, within
 from otelslo.match import Globs
 from otelslo.routes import Leaf
+from otelslo.sizes import CLASS_KEYS
 from otelslo.slo import SLO
 from otelslo.validity import Exclusion
 
 _NAMES = {"http": "request", "websocket": "websocket connection", "call": "tracked call"}
-_BOUNDED = (*FACTS, "version")  # as many as the app has, or as many as there are releases
+_BOUNDED = (*FACTS, "version", *CLASS_KEYS)  # as many as the app has, or as many as there are releases or classes
 _DEFAULT_GROUPS = 50
 
 

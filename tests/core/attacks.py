@@ -54,6 +54,12 @@ def batch(victim: Victim) -> None:
     victim.record_many([victim.good, victim.bad, victim.excluded], *BATCH)
 
 
+def batch_of_one_call(victim: Victim) -> None:
+    """A call of six items: five alike, then its end."""
+    assert victim.record_alike(victim.bad, len(BATCH[0]), 5, victim.token) == 0
+    victim.end(victim.token, victim.bad)
+
+
 def open_all(victim: Victim) -> None:
     victim.kernels.open_all(victim.page)
 
@@ -89,7 +95,10 @@ def attach_new(victim: Victim) -> None:
 
 OPERATIONS: dict[str, Callable[[Victim], None]] = {
     f.__name__: f
-    for f in (begin, end_good, end_bad, request, batch, open_all, new_row, new_names, attach, settle, attach_new)
+    for f in (
+        *(begin, end_good, end_bad, request, batch, batch_of_one_call, open_all, new_row, new_names),
+        *(attach, settle, attach_new),
+    )
 }
 
 
