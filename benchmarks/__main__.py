@@ -14,6 +14,7 @@ from . import (
     alerting_table,
     core,
     export,
+    inference,
     leader,
     middleware,
     record,
@@ -33,7 +34,8 @@ from .results import Results
 GROUPS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
     for module in (
-        *(record, middleware, wsgi, track, streaming, serving, scaling, core, startup, leader, export, server, tail),
+        *(record, middleware, wsgi, track, inference, streaming, serving, scaling, core, startup, leader, export),
+        *(server, tail),
     )
 }
 

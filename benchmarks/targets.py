@@ -21,9 +21,13 @@ TARGETS: dict[str, float] = {
     "track_coroutine_added_ns": 1_500,
     "track_generator_item_added_ns": 300,
     "track_async_generator_item_added_ns": 300,
+    "inference_function_added_ns": 2_000,
+    "inference_coroutine_added_ns": 2_000,
     "stream_generator_token_added_ns": 500,
     "stream_async_generator_token_added_ns": 500,
     "stream_iterator_token_added_ns": 500,
+    "stream_chunk_token_added_ns": 500,
+    "stream_openai_chunk_token_added_ns": 500,
     "budget_allows_yes_ns": 1_000,
     "budget_allows_no_ns": 1_000,
 }
