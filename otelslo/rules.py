@@ -65,6 +65,11 @@ class Rules:
         ]
         return list(dict.fromkeys(outcome.reason for outcome in outcomes if outcome.kind == kind))
 
+    def renamed(self) -> list[tuple[str, str]]:
+        """(key, reason) of the operator's lines that are bad."""
+        lines = ((key, one) for key, _, one, by_operator in self.lines() if by_operator)
+        return [(key, outcome.reason) for key, one in lines for outcome in one[1:] if outcome.kind == "bad"]
+
     def rows(self) -> list[tuple[str, str, str]]:
         """(what happened, outcome, reason) for people; a line that the latency decides makes two."""
         rows: list[tuple[str, str, str]] = []

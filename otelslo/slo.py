@@ -12,6 +12,8 @@ from typing import Any, cast
 from otelslo.about import About, parse_about
 from otelslo.alerts import AlertPlan, parse_alerts
 from otelslo.definition import (
+    FIRST_EXCLUDED,
+    OTHER,
     OVERFLOW,
     UNKNOWN,
     Definition,
@@ -25,6 +27,7 @@ from otelslo.event import OUTCOME_KINDS, Event, Judgement, Outcome, always
 from otelslo.group import Grouping, parse_grouping
 from otelslo.indicators import Indicator, StreamIndicator, load
 from otelslo.keys import OPTION_KEYS, arguments, checked_name, parse_options, parse_reasons
+from otelslo.loss_class import classes_of
 from otelslo.maintenance import Maintenance, parse_maintenance
 from otelslo.match import Match, UserCode, import_name, parse_match, resolve, texts
 from otelslo.period import Period, Rolling, parse_calendar
@@ -433,7 +436,14 @@ class SLO:
             alerts=self.alert_plan,
             notify=None if self.notify is None else tuple(self.notify),
             policy=self.release_policy,
+            loss_classes=self._loss_classes(),
         )
+
+    def _loss_classes(self) -> dict[str, str]:
+        bad = [reason for reason in self.reason_cells[1:FIRST_EXCLUDED] if reason]
+        said = [*self.reasons, NOT_GOOD]
+        found = classes_of(bad, self._rules.renamed(), said, getattr(self._indicator, "LOSS_CLASS", OTHER))
+        return {reason: found[reason] for reason in bad}
 
     def definition(self) -> dict[str, Any]:
         """`as_definition` as JSON-able data, that `Definition.from_json` reads."""
