@@ -68,6 +68,8 @@ def arguments(data: object) -> dict[str, Any]:
     name = place.at("indicator").expect(data.get("indicator", "availability"), str, "a name, such as availability")
     extra = load(name, str(place.at("indicator"))).OPTIONS
     place.only(data, {*_GENERAL_KEYS, *OPTION_KEYS, *extra})
+    if data.get("calendar") is not None and data.get("window") is not None:
+        raise place.at("window").error("there is a calendar window already", "Leave one out", at_key=True)
     general = {key: value for key, value in data.items() if key not in extra}
     arguments = {key: value for key, value in general.items() if value is not None or key in ("target", "window")}
     return arguments | {"options": {key: data[key] for key in extra if data.get(key) is not None}}
