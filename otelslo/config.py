@@ -57,8 +57,8 @@ class Config:
     channels_at: Callable[[DefinitionError], str] | None = field(default=None, repr=False, compare=False)
 
     def place(self, slo: str, path: tuple[Key, ...]) -> str | None:
-        """ "file:line:column" of a key of an SLO, or of the nearest thing around it; None if it came from no file of
-        documents."""
+        """ "file:line:column" of a key of an SLO or limit, or of the nearest thing around it; None if it came from no
+        file of documents."""
         return None if self.locate is None else self.locate(slo, path)
 
     @property
@@ -176,7 +176,7 @@ def _from_yaml(documents: list[Document]) -> Config:
         chosen,
         channels,
         limits=limits,
-        locate=_locator(document, slos),
+        locate=_locator(document, slos, limits),
         channels_at=lambda error: document.place(error.path, error.at_key),
     )
 
@@ -194,11 +194,14 @@ def _limits(document: Document, items: object, slos: Sequence[SLO]) -> tuple[Lim
     return tuple(limits)
 
 
-def _locator(document: Document, slos: Sequence[SLO]) -> Callable[[str, tuple[Key, ...]], str]:
-    """Where the keys of these SLOs stand; what they have from the top of the file stands there."""
+def _locator(document: Document, slos: Sequence[SLO], limits: Sequence[Limit]) -> Callable[[str, tuple[Key, ...]], str]:
+    """Where the keys of these SLOs and limits stand; what they have from the top of the file stands there."""
     numbers = {slo.name: number for number, slo in enumerate(slos)}
+    of_limits = {limit.name: number for number, limit in enumerate(limits)}
 
     def locate(name: str, path: tuple[Key, ...]) -> str:
+        if name in of_limits:
+            return document.place(("limits", of_limits[name], *path))
         own = document.value["slos"][numbers[name]]
         if path[:1] == ("maintenance",) and len(path) > 1:
             index, before = int(path[1]), len(own.get("maintenance") or ())

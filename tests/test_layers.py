@@ -101,7 +101,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "asking": {"limit"},
     "config": DEFINITIONS | {"limit"} | {"channels", "policy", "document", "exporters", "openslo"},
     "document": {"errors"},
-    "lint": DEFINITIONS | {"alerting", "binomial", "policy", "routes"},
+    "lint": DEFINITIONS | {"alerting", "binomial", "limit", "policy", "routes"},
     "openslo": DEFINITIONS | {"document", "openslo"},
     "judging": DEFINITIONS | RING | {"names", "objective", "plans"},
     "notice": {"errors"},
