@@ -29,9 +29,9 @@ MEAN_MONTH_NS = DAY_NS * 3_652_425 // 120_000  # a twelfth of 365.2425 days
 
 _HELP = """Check a configuration and show what it promises.
 
-    FILE is a YAML file, a Python file that has `slos`, or "package.module:slos". Without it: $OTELSLO_CONFIG, then
-    ./slo.yaml, then the default objective. Code that it names is imported from this directory, too. Exit code 2 if it
-    is wrong, with file, line and remedy; warnings count only with --strict, as exit code 1.
+    FILE is a YAML or TOML file, a Python file that has `slos`, or "package.module:slos". Without it: $OTELSLO_CONFIG,
+    then ./slo.yaml, then the default objective. Code that it names is imported from this directory, too. Exit code 2 if
+    it is wrong, with file, line and remedy; warnings count only with --strict, as exit code 1.
 
     \b
     Examples:
