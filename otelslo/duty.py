@@ -17,6 +17,7 @@ from otelslo.alerting import Transition
 from otelslo.announcement import announce, span_ns
 from otelslo.channels import Channel, SendFailed
 from otelslo.courier import ChannelState, Courier
+from otelslo.dated import NOTHING_DATED, DatedCounts
 from otelslo.errors import DefinitionError, StateError
 from otelslo.evaluate import Judged
 from otelslo.exporters.sqlite import Store
@@ -66,6 +67,7 @@ class Duty:
         made = {name: _Lazy(name, kind, options) for name, (kind, options) in chosen.items()}
         outbox = StoredOutbox(store.notes, fault, wall_ns)
         self._courier = Courier(made, outbox, fault, may_send, note=note, count=count, wall_ns=wall_ns)
+        self._dated = store.dated()
         self._marked = self._read_marks(0)
         self._observed = store.limits.observations()
         self._courier.wake()  # whoever led before may have left something
@@ -76,7 +78,7 @@ class Duty:
 
     @property
     def marked(self) -> Marked:
-        """Exclusions and annotations, as of the last turn."""
+        """Exclusions, annotations and dated counts, as of the last turn."""
         return self._marked
 
     def refresh(self, since_wall_ns: int = 0) -> None:
@@ -106,7 +108,7 @@ class Duty:
     ) -> Turn:
         """What follows from this snapshot for all alerts, of the objectives that are `defined`; to be committed with
         it. `between` is called before each objective."""
-        kept = _Losses(self._store, snapshot)
+        kept = _Losses(self._store, snapshot, self._marked.dated)
 
         def losses(one: Judged, length_ns: int) -> list[SavedLoss]:
             return kept.of(one.row_key, length_ns)
@@ -145,7 +147,8 @@ class Duty:
 
     def _read_marks(self, since_wall_ns: int) -> Marked:
         notes = self._store.notes
-        return Marked(tuple(notes.exclusions()), tuple(notes.annotations(since_wall_ns)))
+        exclusions, annotations = tuple(notes.exclusions()), tuple(notes.annotations(since_wall_ns))
+        return Marked(exclusions, annotations, dated=self._dated.read())
 
 
 class _Losses:
@@ -156,9 +159,10 @@ class _Losses:
 
     _FEW = 3
 
-    def __init__(self, store: Store, snapshot: Snapshot) -> None:
+    def __init__(self, store: Store, snapshot: Snapshot, dated: DatedCounts = NOTHING_DATED) -> None:
         self._store = store
         self._snapshot = snapshot
+        self._dated = dated
         self._known: dict[str, list[SavedLoss]] = {}
         self._all = False
 
@@ -167,6 +171,9 @@ class _Losses:
         slot_ns = _FINE_NS if length_ns <= _FINE_REACH_NS else SNAP_NS  # counts begin with a slot, too
         since_ns = (self._snapshot.at_ns - length_ns) // slot_ns * slot_ns
         since_wall_ns = since_ns + self._snapshot.wall_offset_ns
+        row = self._dated.row(row_key)
+        if row is not None:
+            return list(row.losses(since_ns, self._snapshot.wall_offset_ns))
         fresh = [one for one in self._fresh.get(row_key, ()) if one.loss.at_ns >= since_ns]
         saved = [one for one in self._saved(row_key) if one.wall_ns >= since_wall_ns]
         known = {_same(one) for one in saved}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from otelslo.counts import Counts
 from otelslo.definition import FIRST_EXCLUDED, OTHER, OVERFLOW, UNKNOWN, Definition
+from otelslo.joined import JoinedRows
 from otelslo.kernels.bounds import USED_WORDS
 from otelslo.latencies import observed, quantile_ns
 from otelslo.notes import SNAP_NS, Marked, snapped
@@ -30,15 +31,19 @@ class Book:
     """What somebody who evaluates again and again keeps in between: slices that are counted already."""
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[str, str, str | None], Line] = {}
+        self._lines: dict[tuple[str, str, str | None], tuple[int, Line]] = {}
 
-    def line(self, definition: Definition, group: str | None, excluded: tuple[Span, ...]) -> Line | None:
+    def line(
+        self, definition: Definition, group: str | None, excluded: tuple[Span, ...], revision: int = 0
+    ) -> Line | None:
+        """`revision` is that of a dated row: closed slices of it may be revised, and then are counted anew."""
         if definition.slices is None:
             return None
         key = (definition.name, definition.meaning, group)
-        line = self._lines.get(key)
-        if line is None or not line.goes_on(definition.slices, excluded):
-            line = self._lines[key] = _line_of(definition, definition.slices, excluded)
+        known, line = self._lines.get(key, (revision, None))
+        if line is None or known != revision or not line.goes_on(definition.slices, excluded):
+            line = _line_of(definition, definition.slices, excluded)
+            self._lines[key] = revision, line
         return line
 
 
@@ -75,22 +80,23 @@ def judged(
     between: Callable[[], None] = _nothing,
 ) -> list[Judged]:
     """As `statuses`, each with its counts of any other window; `between` is called after each."""
-    by_meaning = _rows_by_meaning(rows)
-    still = Still(rows) if isinstance(rows, Reader) else rows
+    every = JoinedRows(Still(rows) if isinstance(rows, Reader) else rows, marked.dated)
+    by_meaning = _rows_by_meaning(every)
     found = []
     for definition in definitions:
         excluded, planned = _spans(definition, rows, now_ns, marked)
         for group, row in by_meaning.get((definition.name, definition.meaning), ()):
-            if group in (OVERFLOW, UNKNOWN) and rows.counts(row) == Counts():
+            if group in (OVERFLOW, UNKNOWN) and every.counts(row) == Counts():
                 continue
-            line = (book or Book()).line(definition, group, excluded)
+            dated = every.dated_row(row)
+            line = (book or Book()).line(definition, group, excluded, 0 if dated is None else dated.revision)
             # The compiled count sees each moment anew: it is for what needs no differences of windows.
-            simple = definition.slices is None and not excluded and not planned
-            tally = Tally(still, row, now_ns, definition.slices, excluded, count_since if simple else None, line)
-            status = _status(definition, group, still, row, now_ns, tally, planned)
+            simple = definition.slices is None and not excluded and not planned and dated is None
+            tally = Tally(every, row, now_ns, definition.slices, excluded, count_since if simple else None, line)
+            status = _status(definition, group, every, row, now_ns, tally, planned)
             alerts = marked.alerts.get((definition.name, group))
             status = replace(status, alerts=tuple(alerts)) if alerts else status
-            found.append(Judged(definition, status, tally, rows.row_name(row).text(), now_ns))
+            found.append(Judged(definition, status, tally, every.row_name(row).text(), now_ns))
             between()
     return found
 

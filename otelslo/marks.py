@@ -27,7 +27,8 @@ class Marks:
     """
 
     def __init__(self, database: Path, now_ns: Callable[[], int], every_ns: int = EVERY_NS) -> None:
-        self._notes = Reader(database).notes
+        history = Reader(database)
+        self._notes, self._dated = history.notes, history.dated()
         self._now_ns = now_ns
         self._every_ns = every_ns
         self._marked = Marked()
@@ -49,4 +50,5 @@ class Marks:
     def _read(self, since_wall_ns: int) -> Marked:
         notes = self._notes
         alerts = shown(restored(notes.alerts()))
-        return Marked(tuple(notes.exclusions()), tuple(notes.annotations(since_wall_ns)), alerts)
+        exclusions, annotations = tuple(notes.exclusions()), tuple(notes.annotations(since_wall_ns))
+        return Marked(exclusions, annotations, alerts, self._dated.read())

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from otelslo.dated import NOTHING_DATED, DatedCounts
+
 ANNOTATION_KINDS = ("release", "incident", "experiment", "maintenance", "other")
 
 
@@ -56,9 +58,10 @@ Alerts = Mapping[tuple[str, str | None], Sequence[Mapping[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """All exclusions in force and all annotations, as the deciders get them; and the alerts of each objective and
-    group, as a status shows them."""
+    """What the history adds to the counts of a ring, as the deciders get it: all exclusions in force, all annotations,
+    the alerts of each objective and group as a status shows them, and what is counted there alone."""
 
     exclusions: tuple[Exclusion, ...] = ()
     annotations: tuple[Annotation, ...] = ()
     alerts: Alerts = field(default_factory=dict)
+    dated: DatedCounts = NOTHING_DATED

@@ -57,7 +57,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "labelled": set(),
     "snapshot": set(),
     "rowkey": set(),
-    "notes": set(),
+    "notes": {"dated"},
+    "dated": {"counts", "rowkey", "snapshot"},
+    "joined": {"counts", "dated", "ring", "rowkey", "tally"},
     "revisions": set(),
     "about": {"errors"},
     "slices": {"counts", "errors", "window"},
@@ -91,7 +93,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "latencies": {"kernels"},
     "ring": RING,
     "tally": {"counts", "ring", "rowkey", "slices"},
-    "evaluate": DECIDERS | RING | {"latencies", "tally"},
+    "evaluate": DECIDERS | RING | {"joined", "latencies", "tally"},
     "names": RING,
     "plans": VALUES | {"kernels"},
     "objective": DEFINITIONS | RING | {"plans"},
@@ -116,9 +118,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "oncall": DECIDERS | {"alerting", "announcement", "evaluate", "exporters", "limits", "notice"},
     "duty": DECIDERS
     | {"limit", "limits"}
-    | {"alerting", "announcement", "channels", "courier", "evaluate", "exporters", "notice", "oncall", "outbox"},
+    | {
+        "alerting",
+        "announcement",
+        "channels",
+        "courier",
+        "dated",
+        "evaluate",
+        "exporters",
+        "notice",
+        "oncall",
+        "outbox",
+    },
     "exporters": VALUES
-    | {"limits", "notes", "revisions"}
+    | {"dated", "limits", "notes", "revisions"}
     | {"attributes", "endpoint", "exporters", "gauges", "http_call", "kernels", "report", "status"},
     "attributes": VALUES,
     "gauges": DECIDERS | {"attributes", "limits"},
@@ -159,6 +172,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": ENGINE | {"failure", "decorators", "default", "engine", "tracked_stream", "words"},
     "__main__": {"cli"},
     "cli": ENGINE
+    | {"joined"}
     | {"explain", "explanation", "notice", "oncall"}
     | {"engine", "exporters", "channels", "asgi", "cli", "runner", "default", "__init__", "openslo"}
     | {"edge", "frameworks", "lint", "routes"},

@@ -23,6 +23,7 @@ from otelslo.definition import FIRST_EXCLUDED, Definition
 from otelslo.errors import DefinitionError, StateError
 from otelslo.evaluate import Rows, Traffic, statuses, traffic
 from otelslo.exporters.sqlite_reader import Reader as History
+from otelslo.joined import JoinedRows
 from otelslo.limit import Limit
 from otelslo.limits import LimitStatus, assess
 from otelslo.notes import SNAP_NS, Marked, snapped
@@ -130,9 +131,10 @@ class View:
     def _noted(self) -> tuple[Marked, str]:
         since_ns = self.now_wall_ns - max((d.window_ns for d in self.definitions), default=0)
         try:
-            notes = History(self._database).notes
+            history = History(self._database)
+            notes, dated = history.notes, history.dated().read()
             alerts = shown(restored(notes.alerts()))
-            return Marked(tuple(notes.exclusions()), tuple(notes.annotations(max(0, since_ns))), alerts), ""
+            return Marked(tuple(notes.exclusions()), tuple(notes.annotations(max(0, since_ns))), alerts, dated), ""
         except StateError as e:
             lost = has_notes(self._database) is not False
             return (
@@ -177,10 +179,11 @@ class View:
         """Bad events by reason since the row's birth, exactly, most first; by objective and group."""
         meanings = {(d.name, d.meaning) for d in self.definitions}
         found = {}
-        for row in range(self.rows.rows):
-            name = self.rows.row_name(row)
+        every = JoinedRows(self.rows, self.marked.dated)
+        for row in range(every.rows):
+            name = every.row_name(row)
             if (name.slo, name.meaning) in meanings:
-                pairs = zip(name.reasons, self.rows.cells(row), strict=True)
+                pairs = zip(name.reasons, every.cells(row), strict=True)
                 bad = [(reason, count) for reason, count in list(pairs)[1:FIRST_EXCLUDED] if reason and count]
                 found[name.slo, name.group] = dict(sorted(bad, key=lambda pair: -pair[1]))
         return found
@@ -215,8 +218,13 @@ class View:
             if known is None or known.loss.count < one.loss.count:
                 found[_identity(one)] = one
         spans: dict[str, tuple[Span, ...]] = {}
-        kept = [one for one in found.values() if one.row_key is not None and not self._is_excluded(one, spans)]
+        every = [*found.values(), *self._dated_losses(start_ns)]
+        kept = [one for one in every if one.row_key is not None and not self._is_excluded(one, spans)]
         return sorted(kept, key=lambda one: -one.wall_ns)
+
+    def _dated_losses(self, start_ns: int) -> Iterator[SavedLoss]:
+        for row in self.marked.dated.rows:
+            yield from row.losses(start_ns, self.rows.wall_offset_ns())
 
     def slot_start(self, at_ns: int) -> int:
         """The start of the slot that counts since `at_ns` (ring time) begin with."""

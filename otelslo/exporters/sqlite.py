@@ -27,7 +27,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from otelslo.errors import StateError
@@ -251,6 +251,13 @@ class Store(Reader):
                 'SELECT series FROM series WHERE (slo, "group", target, "window") = (?, ?, ?, ?)', series
             ).fetchone()[0]
         return self._series[series]
+
+    def writing(self, wall_ns: int) -> AbstractContextManager[sqlite3.Connection]:
+        """A short transaction of its own, for whoever writes tables of his own; `wall_ns` is now (Unix ns).
+
+        Raises StoreUnavailable.
+        """
+        return self._writing(wall_ns)
 
     @contextmanager
     def _writing(self, wall_ns: int) -> Iterator[sqlite3.Connection]:

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from otelslo.exporters.sqlite_dated import DatedReader
 from otelslo.exporters.sqlite_limits import LimitsReader
 from otelslo.exporters.sqlite_notes import NotesReader
 from otelslo.exporters.sqlite_schema import SQLITE_ERRORS, Damaged, StoreUnavailable, check_version, connect, sorted_out
@@ -97,6 +98,10 @@ class Reader:
     def limits(self) -> LimitsReader:
         """What was last observed of each limit."""
         return LimitsReader(self._fetch)
+
+    def dated(self) -> DatedReader:
+        """Counts of events with a time of their own; to be kept, since it reads what is new."""
+        return DatedReader(self._fetch)
 
     def _slots_of(self, ring: int, row: int, start_ns: int, end_ns: int) -> Iterator[SlotClose]:
         while True:

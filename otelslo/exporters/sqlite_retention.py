@@ -9,6 +9,8 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from otelslo.exporters.sqlite_dated import expire_dated
+
 DAY_NS = 86_400 * 10**9
 FIVE_MINUTES_NS = 300 * 10**9
 HOUR_NS = 3_600 * 10**9
@@ -42,6 +44,7 @@ class Retention:
         for table, limit in (("journal", JOURNAL_LIMIT), ("configs", CONFIG_LIMIT)):
             connection.execute(f"DELETE FROM {table} WHERE id <= (SELECT max(id) FROM {table}) - ?", (limit,))
         _expire_rings(connection, wall_ns - self.slots_ns)
+        expire_dated(connection, wall_ns - self.slots_ns)
 
     def _expire_slots(self, connection: sqlite3.Connection, before_wall_ns: int) -> None:
         """Of a ring in use the newest slot that is too old stays, in each row: it holds the totals that every later

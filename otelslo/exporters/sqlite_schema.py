@@ -30,7 +30,7 @@ from otelslo.errors import StateError
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_TIMEOUT_S = 2.0
 # A full check reads the whole file (about 0.3 s for this size), so larger ones get the cheaper kind.
 THOROUGH_BYTES = 64 * 1024 * 1024
@@ -80,6 +80,13 @@ _NOTES_TABLES = {
     "limits": "(name TEXT PRIMARY KEY, unit TEXT, value_num TEXT, value_den TEXT, since_wall_ns INTEGER,"
     " at_wall_ns INTEGER, state TEXT, state_since_wall_ns INTEGER) WITHOUT ROWID",
 }
+# What has a time of its own, see `otelslo.dated`.
+_DATED_TABLES = {
+    "dated_rows": "(row INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, birth_wall_ns INTEGER)",
+    "dated_slots": "(row INTEGER, slot_wall_ns INTEGER, cell INTEGER, count INTEGER, correction INTEGER,"
+    " revision INTEGER, PRIMARY KEY (row, slot_wall_ns, cell)) WITHOUT ROWID",
+}
+_DATED_INDEXES = {"dated_by_revision": "dated_slots (revision)"}
 _INDEXES = {"losses_by_time": "losses (wall_ns)"}
 
 
@@ -260,12 +267,19 @@ def _apply_migrations(connection: sqlite3.Connection) -> None:
         for name, columns in _NOTES_TABLES.items():
             db.execute(f"CREATE TABLE {name} {columns}")
 
+    @migrations()  # type: ignore[untyped-decorator, unused-ignore]
+    def m003_dated(db: Database) -> None:
+        for name, columns in _DATED_TABLES.items():
+            db.execute(f"CREATE TABLE {name} {columns}")
+        for name, columns in _DATED_INDEXES.items():
+            db.execute(f"CREATE INDEX {name} ON {columns}")
+
     migrations.apply(Database(connection, recursive_triggers=False, execute_plugins=False))
 
 
 def _schema_digest(connection: sqlite3.Connection) -> str:
     """Over our own tables only: what others add to the file (views, replication tables) is none of our business."""
-    ours = {*_TABLES, *_INDEXES, *_NOTES_TABLES}
+    ours = {*_TABLES, *_INDEXES, *_NOTES_TABLES, *_DATED_TABLES, *_DATED_INDEXES}
     found = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name").fetchall()
     return hashlib.blake2b(json.dumps([row for row in found if row[0] in ours]).encode(), digest_size=16).hexdigest()
 

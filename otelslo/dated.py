@@ -1,0 +1,120 @@
+"""Counts of events that have a time of their own: a prediction whose label comes days later, a closed window of drift.
+
+The ring knows only "now", so these are counted in the history, by slots of Unix time, and may be revised there: values
+here are what was read of it. Nothing in this room reads or writes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
+from types import MappingProxyType
+
+from otelslo.counts import Counts
+from otelslo.rowkey import RowKey
+from otelslo.snapshot import Loss, SavedLoss
+
+SLOT_NS = 300 * 10**9
+_CELLS, _FIRST_EXCLUDED = 16, 10
+_NO_SLOTS: Mapping[int, tuple[int, ...]] = MappingProxyType({})
+_EMPTY_SLOT = (0,) * _CELLS
+
+SlotCell = tuple[int, int, int]  # start of the slot (Unix ns), cell, count
+
+
+@dataclass(frozen=True, slots=True)
+class DatedAdd:
+    """`count` more events (fewer, if negative) in a cell of a row, in the slot that holds `at_wall_ns` (Unix ns).
+
+    A `correction` is one that a later label made: it counts like any other, and is kept apart to be shown.
+    """
+
+    row_key: str
+    at_wall_ns: int
+    cell: int
+    count: int
+    correction: bool = False
+
+
+def slot_of(at_wall_ns: int) -> int:
+    """The start of the slot that holds a moment, both in Unix ns."""
+    return at_wall_ns // SLOT_NS * SLOT_NS
+
+
+def apart_ns(wall_offset_ns: int) -> int:
+    """Unix time minus ring time in whole slots: a clock that was stepped by less moves no event into another slot."""
+    return (wall_offset_ns + SLOT_NS // 2) // SLOT_NS * SLOT_NS
+
+
+class DatedRow:
+    """One row as it was read: never changed, but followed by another one.
+
+    Args:
+        slots: the 16 cells of every slot that has any, by its start (Unix ns); the one at 0 holds what is older than
+            the history keeps, and belongs to no window.
+    """
+
+    def __init__(
+        self, key: RowKey, birth_wall_ns: int, slots: Mapping[int, tuple[int, ...]] = _NO_SLOTS, revision: int = 0
+    ) -> None:
+        self.key, self.text = key, key.text()
+        self.birth_wall_ns = birth_wall_ns
+        self.revision = revision
+        self._slots = slots
+        self._starts = array("q", sorted(slots))
+        classes = [_classes(slots[start]) for start in self._starts]
+        # What came before each slot; one more at the end for all of it.
+        self._before = [
+            array("q", accumulate((getattr(one, name) for one in classes), initial=0))
+            for name in ("good", "bad", "excluded")
+        ]
+        self.cells = [sum(column) for column in zip(*slots.values(), strict=True)] or [0] * _CELLS
+
+    def revised(self, cells: Iterable[SlotCell], birth_wall_ns: int, revision: int) -> DatedRow:
+        """The row with these cells as they are now."""
+        slots = dict(self._slots)
+        for start, cell, count in cells:
+            before = slots.get(start, _EMPTY_SLOT)
+            slots[start] = (*before[:cell], count, *before[cell + 1 :])
+        return DatedRow(self.key, birth_wall_ns, slots, revision)
+
+    @property
+    def counts(self) -> Counts:
+        """Everything that it ever counted."""
+        return _classes(self.cells)
+
+    def between(self, start_wall_ns: int, end_wall_ns: int) -> Counts:
+        """Events of the slots from the one that holds the start to the one that holds the end (Unix ns)."""
+        first = bisect_left(self._starts, max(slot_of(start_wall_ns), 1))
+        last = max(first, bisect_left(self._starts, slot_of(end_wall_ns) + 1))
+        return Counts(*(sums[last] - sums[first] for sums in self._before))
+
+    def losses(self, start_ns: int, wall_offset_ns: int) -> Iterator[SavedLoss]:
+        """Its bad events since the slot that holds the start (ring time), as a loss log would have them."""
+        apart = apart_ns(wall_offset_ns)
+        for start in self._starts[bisect_left(self._starts, max(slot_of(start_ns + apart), 1)) :]:
+            for reason, count in zip(self.key.reasons[1:_FIRST_EXCLUDED], self._slots[start][1:], strict=False):
+                if count > 0:
+                    yield SavedLoss(start, self.text, Loss(start - apart, 0, reason, count, "", 0, "", "", 0, "", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class DatedCounts:
+    """All rows of one history, in the order in which they came."""
+
+    rows: tuple[DatedRow, ...] = field(default=())
+
+    def row(self, key: str) -> DatedRow | None:
+        """The row of that key."""
+        return next((row for row in self.rows if row.text == key), None)
+
+
+NOTHING_DATED = DatedCounts()
+
+
+def _classes(cells: Iterable[int]) -> Counts:
+    of = list(cells)
+    return Counts(of[0], sum(of[1:_FIRST_EXCLUDED]), sum(of[_FIRST_EXCLUDED:]))
