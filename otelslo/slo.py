@@ -375,16 +375,6 @@ class SLO:
             return always(Outcome("excluded", HEALTH_CHECK))
         return self._rules.override(event) or self._indicator.judge(event, self._options)
 
-    def of_items(self, judgement: Judgement, event: Event) -> Judgement:
-        """`judgement` for each item of the event's batch. `threshold` is then an item's, so the whole batch may take
-        that much times its items: exact in integers, and decided here by the latency that the event has."""
-        if not self.per_item or not event.batch:
-            return judgement
-        limit_ns, within, beyond = judgement
-        if limit_ns is not None and self.threshold_ns is not None:
-            limit_ns *= event.batch
-        return always(Judgement(limit_ns, within, beyond).outcome(event.latency_ns))
-
     def _by_verdict(self, kind: str, reason: str, event: Event) -> Judgement:
         for known in OUTCOME_KINDS:
             if kind == known:
