@@ -58,7 +58,7 @@ class Judge:
         self._asks_user = any(slo.dynamic for slo in slos)
         self._streams = [slo for slo in slos if slo.streamed]
         self.by_item = any(slo.per_item for slo in slos)
-        self._slots = Slots(slo.size_classes for slo in slos)
+        self.slots = Slots(slo.size_classes for slo in slos)
         self._planned = list(dict.fromkeys(slo.planned for slo in slos if slo.planned))
         self._change: tuple[int | None, bool] = (None, False)
         self.needs_host = any((d.match and d.match["host"]) or "host" in d.group_by for d in self.definitions)
@@ -92,7 +92,7 @@ class Judge:
         if self._sees(event):
             return self._plans.address(self._judge(event))
         host = event.host if self.needs_host else ""
-        key = (event.facts, host, tuple(event.attributes.items()), self._slots.of(event))
+        key = (event.facts, host, tuple(event.attributes.items()), self.slots.of(event.batch, event.payload_bytes))
         found = self._judged.get(key)
         if found is None:
             found = self._plans.address(self._judge(event))
@@ -149,7 +149,7 @@ class Judge:
     @property
     def asks_payload(self) -> bool:
         """Whether an objective groups by the class of what comes in."""
-        return PAYLOAD in self._slots
+        return PAYLOAD in self.slots
 
     def paces(self, kind: str, route: str | None, method: str) -> bool:
         """Whether an objective asks for the pace of streams like this, whatever their host."""

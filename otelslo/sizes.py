@@ -22,7 +22,7 @@ CLASS_KEYS = (BATCH, PAYLOAD)
 DEFAULT_BATCHES = (1, 8, 64)
 DEFAULT_PAYLOADS = (1 << 10, 1 << 16, 1 << 20)
 _MOST_CLASSES = 16
-_LARGEST = 1 << 62
+LARGEST_PAYLOAD = 1 << 62
 MOST_ITEMS = 1 << 31
 _BYTES = re.compile(r"([0-9]{1,18}) ?(B|KiB|MiB|GiB|kB|MB|GB)?")
 _UNITS = {"GiB": 1 << 30, "GB": 10**9, "MiB": 1 << 20, "MB": 10**6, "KiB": 1 << 10, "kB": 1000, "B": 1}
@@ -105,16 +105,18 @@ def parse_bytes(value: object) -> int:
     """Bytes of "64KiB", "1MB" or a whole number above 0. Raises BadValue."""
     form = _BYTES.fullmatch(str(value)) if type(value) in (int, str) else None
     size = 0 if form is None else int(form[1]) * _UNITS[form[2] or "B"]
-    if not 1 <= size < _LARGEST:
+    if not 1 <= size < LARGEST_PAYLOAD:
         raise BadValue(f"{shown(value)} is no size", "Write a number and B, KiB, MiB, GiB, kB, MB or GB, such as 64KiB")
     return size
 
 
 def size_of(key: str, event: Event) -> int | None:
     """What the classes of `key` are of: a call that says nothing answers one item, an empty batch is of no class."""
-    if key == PAYLOAD:
-        return event.payload_bytes
-    return 1 if event.batch is None else event.batch or None
+    return event.payload_bytes if key == PAYLOAD else _items(event.batch)
+
+
+def _items(batch: int | None) -> int | None:
+    return 1 if batch is None else batch or None
 
 
 def of_each_class(event: Event, classes: Mapping[str, Classes]) -> list[Event]:
@@ -141,13 +143,18 @@ class Slots:
     def __contains__(self, key: str) -> bool:
         return key in self._bounds
 
-    def of(self, event: Event) -> tuple[int, ...]:
-        """Equal for events whose sizes are of equal classes to every objective; -1 stands for no size."""
+    def of(self, batch: int | None, payload_bytes: int | None) -> tuple[int, ...]:
+        """Equal for sizes that are of equal classes to every objective; -1 stands for no size."""
         found = []
         for key, bounds in self._bounds.items():
-            size = size_of(key, event)
+            size = payload_bytes if key == PAYLOAD else _items(batch)
             found.append(-1 if size is None else bisect_left(bounds, size))
         return tuple(found)
+
+
+def is_told(value: object, most: int) -> bool:
+    """Whether a size is said, or not said, as it should be: a whole number in its range, or None."""
+    return value is None or (type(value) is int and 0 <= value <= most)
 
 
 def told(value: object, what: str, most: int, fault: Callable[[str, str], None]) -> int | None:
@@ -170,9 +177,9 @@ def told_sizes(
     """The sizes of an event by its fields; what the app says of its payload holds before the header's word."""
     found = {}
     items = told(batch, "batch", MOST_ITEMS, fault)
-    size = told(payload, "payload", _LARGEST, fault)
+    size = told(payload, "payload", LARGEST_PAYLOAD, fault)
     if size is None and content_length is not None and content_length.isascii() and content_length.isdecimal():
-        size = min(int(content_length[:20]), _LARGEST)
+        size = min(int(content_length[:20]), LARGEST_PAYLOAD)
     if items is not None:
         found["batch"] = items
     if size is not None:

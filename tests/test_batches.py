@@ -356,3 +356,22 @@ def test_classes_as_they_are_written_in_a_file():
     slo = SLO.from_mapping(data | {"payload_classes": ["1KiB", 3000, "1 GB"]})
     assert slo.per_item
     assert slo.size_classes["payload_class"].names == ("0-1KiB", "1KiB-3kB", "3kB-1GB", ">1GB")
+
+
+def test_a_plan_is_remembered_by_class_and_for_what_is_said_of_the_call_alone_is_not(make_engine):
+    """Whatever the order: a size, a failure, a verdict, a wrong size."""
+    engine = make_engine(inference("model", group_by="batch_class", batch_classes=[4], reasons=["nonsense"]))
+    for _ in range(2):
+        call(engine, 3)
+        call(engine, 4)
+        call(engine, 5, error=MemoryError())
+        call(engine, 5)
+        call(engine, "5")
+        with otelslo.track("model", engine=engine) as event:
+            event.batch(3)
+            event.bad("nonsense")
+        call(engine, 3, s=0.2)
+    small = {"good": 6, "bad nonsense": 2, "bad slow": 2}
+    assert groups(engine, "model") == {"batch_class=1-4": small, "batch_class=>4": {"good": 2, "bad oom": 2}}
+    assert engine.faults() == {"user_code": 2}
+    assert len([key for key in engine.track("model").plans if isinstance(key, tuple)]) <= 6
