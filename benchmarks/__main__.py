@@ -15,6 +15,7 @@ from . import (
     core,
     export,
     gen_ai,
+    inference,
     leader,
     middleware,
     record,
@@ -34,7 +35,7 @@ from .results import Results
 GROUPS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
     for module in (
-        *(record, middleware, wsgi, track, streaming, gen_ai, serving, scaling, core, startup),
+        *(record, middleware, wsgi, track, inference, streaming, gen_ai, serving, scaling, core, startup),
         *(leader, export, server, tail),
     )
 }

@@ -40,6 +40,7 @@ def announce(one: Judged, transition: Transition, losses: Sequence[SavedLoss]) -
         losses,
         events=one.tally.kept(start_ns),
         excluded_since=one.tally.excluded_since(start_ns),
+        loss_classes=definition.loss_classes,
     )
     title = headline(one, state)
     first, *rest = explain_text(explanation)  # how bad it is, before why it was told

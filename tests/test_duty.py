@@ -110,6 +110,18 @@ def test_a_notice_says_what_it_rests_on(leading):
     assert notice.data["explanation"]["shares"]
 
 
+def test_a_notice_tells_the_class_of_what_was_lost(leading):
+    """Where it says more than the reason does."""
+    engine = leading(alerts={"guard": "off"})
+    play(engine, 60, good=9)
+    for error in (*19 * [MemoryError()], ConnectionError()):
+        engine.track("job").open().close(error)
+    play(engine, 60, good=9)
+    (text,) = {notice.text for notice in notices(engine) if notice.alert == "page-fast"}
+    assert "By reason: 100% exception" in text
+    assert "By class: 95% oom, 5% infrastructure" in text
+
+
 def test_status_and_history_show_it(leading):
     engine = leading(alerts={"guard": "off"})
     play(engine, 60, bad=1)

@@ -33,7 +33,7 @@ PROMISE = {"about", "alerts", "period", "shorthand", "slices", "throughput"}
 DEFINITIONS = (
     VALUES
     | PROMISE
-    | {"match", "group", "rules", "validity", "verdicts", "indicators", "maintenance", "recurrence", "slo"}
+    | {"match", "group", "rules", "sizes", "validity", "verdicts", "indicators", "maintenance", "recurrence", "slo"}
 )
 DECIDERS = VALUES | PROMISE | {"budget", "burn", "notes", "status"}
 RING = VALUES | {"kernels", "ring"}
@@ -71,7 +71,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shorthand": {"errors", "window"},
     "definition": VALUES | PROMISE | {"policy"},
     "match": {"errors", "event"},
-    "group": VALUES | {"match"},
+    "group": VALUES | {"match", "sizes"},
+    "sizes": {"errors", "event"},
+    "items": {"engine", "event"},
     "validity": VALUES | {"match"},
     "indicators": VALUES | {"endpoint", "indicators", "match", "quality", "throughput"},
     "rules": VALUES | {"indicators", "validity"},
@@ -86,7 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "oomwatch": {"cgroup"},
     "sampling": DEFINITIONS | {"engine", "limit", "looplag", "measured", "process", "readings"},
     "verdicts": VALUES | {"indicators", "match", "rules", "validity"},
-    "slo": DEFINITIONS | {"keys", "policy", "predicting"},
+    "slo": DEFINITIONS | {"keys", "loss_class", "policy", "predicting"},
     "predicting": DEFINITIONS - {"slo"},
     "budget": {"burn", "counts", "window"},
     "burn": {"counts", "window"},
@@ -94,7 +96,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "capacity": {"counts", "throughput", "window"},
     "binomial": set(),
     "explanation": DECIDERS - {"clock"},
-    "explain": (DECIDERS - {"clock"}) | {"explanation"},
+    "loss_class": {"failure"},
+    "explain": (DECIDERS - {"clock"}) | {"explanation", "loss_class"},
     "policy": DECIDERS - {"clock", "notes"},
     "serving": VALUES | {"budget", "evaluate", "explain", "policy", "status"},
     "marks": {"errors", "exporters", "notes", "oncall"},
@@ -114,10 +117,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "observing": VALUES | {"exporters", "limit", "limits", "ring"},
     "registry": VALUES | {"exporters", "limits", "ring"},
     "asking": {"limit"},
-    "config": DEFINITIONS | {"channels", "document", "exporters", "genai", "limit", "openslo", "policy"},
+    "config": DEFINITIONS
+    | {"channels", "document", "exporters", "genai", "limit", "openslo", "policy", "toml_document"},
     "attendance": VALUES | {"kernels", "plans", "ring"},
     "document": {"errors"},
-    "lint": DEFINITIONS | {"alerting", "binomial", "policy", "routes"},
+    "toml_document": {"document", "errors"},
+    "lint": DEFINITIONS | {"alerting", "binomial", "limit", "policy", "routes"},
     "openslo": DEFINITIONS | {"document", "openslo"},
     "judging": DEFINITIONS | RING | {"genai", "names", "objective", "plans"},
     "notice": {"errors"},
@@ -159,19 +164,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "words": {"clock", "stream"},
     "failure": {"errors", "event"},
     "coldstart": {"words"},
-    "calls": {
-        "chunks",
-        "genai",
-        "clock",
-        "coldstart",
-        "engine",
-        "errors",
-        "event",
-        "exchange",
-        "failure",
-        "stream",
-        "words",
-    },
+    "calls": {"chunks", "clock", "coldstart", "engine", "errors", "event", "exchange", "failure", "genai", "items"}
+    | {"sizes", "stream", "words"},
     "faults": RING | {"plans"},
     "standing": ENGINE,
     "batch": {"calls", "engine", "kernels"},
@@ -193,7 +187,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "body_pace": {"chunks", "exchange", "stream"},
     "sites": {"engine", "errors", "event", "exchange", "routes"},
     "frameworks": {"routes"},
-    "edge": DEFINITIONS | {"engine", "default", "exchange", "failure", "routes", "sites", "switch"},
+    "edge": DEFINITIONS | {"engine", "default", "exchange", "failure", "items", "routes", "sites", "switch"},
     "asgi": DEFINITIONS | {"body_pace", "edge", "engine", "exchange", "frameworks", "looplag", "routes", "sites"},
     "body": {"event", "exchange", "wsgi"},
     "wsgi": DEFINITIONS | {"body", "edge", "engine", "exchange", "frameworks", "routes"},
@@ -281,16 +275,8 @@ def test_import_loads_nothing_heavy(module: str) -> None:
 
 def test_deciders_know_no_clock_and_no_io() -> None:
     for name in (
-        "budget",
-        "burn",
-        "status",
-        "binomial",
-        "alerting",
-        "policy",
-        "explain",
-        "limits",
-        "throughput",
-        "capacity",
+        *("budget", "burn", "status", "binomial", "alerting", "policy", "explain", "loss_class", "limits"),
+        *("throughput", "capacity"),
     ):
         imported = {
             alias.name.split(".")[0]
