@@ -22,7 +22,7 @@ def plan_for(engine: Engine, event: Event, token: int) -> int:
         return engine.plan_for(event)
     plan, rest = engine.judge.plans_of_batch(event)
     if rest:
-        words = array("q", (items - 1, 0, event.latency_ns or 0, rest, token))
+        words = array("q", (items - 1, 0, max(1, event.latency_ns or 0), rest, token))
         # Where this is refused, so is the call's end, which tells.
         engine.kernels.record_many(engine.page, words.buffer_info()[0])
     return plan
