@@ -19,6 +19,7 @@ from otelslo.asgi import SLOMiddleware
 from otelslo.event import Ending, Event
 from otelslo.indicators import load
 from otelslo.items import plan_for
+from otelslo.rowkey import SHED
 from otelslo.slo import rules_table
 from otelslo.wsgi import SLOMiddleware as WSGIMiddleware
 
@@ -214,6 +215,30 @@ def test_by_the_web_edge_too(make_engine):
 
     run(SLOMiddleware(app, engine=engine))
     assert cells(engine, "items") == {"good": 3}
+
+
+def test_a_batch_beside_objectives_with_more_rows_and_with_ages(make_engine):
+    """A shed batch is as many items, and one call to a promised rate, on both of its rows; and to a version's age."""
+    calls = {"match": {"kind": "call"}}
+    rate = SLO("rate", indicator="throughput", options={"rate": "1/min", "threshold": "1s"}, **calls)
+    fresh = SLO("fresh", indicator="freshness", options={"max_age": "1d", "version": "v"}, **calls)
+    engine = make_engine(inference("items", "item"), rate, fresh)
+    engine.model("model", "v", trained_at=engine.clock.wall_ns() // 10**9)
+    engine.housekeeping()
+    for hours, shed in ((0, False), (0, True), (30, False)):
+        advance(engine, s=3600 * hours)
+        engine.housekeeping()
+        with otelslo.track("model", engine=engine) as event:
+            event.batch(8)
+            if shed:
+                event.shed()
+    reader = engine.ring.reader
+    (row,) = [row for row in range(reader.rows) if reader.row_name(row).slo == SHED]
+    assert cells(engine, "items") == {"good": 16, "bad other": 8}
+    assert cells(engine, "rate") == {"good": 2, "bad shed": 1}
+    assert reader.cells(row)[0] == 1
+    assert cells(engine, "fresh") == {"good": 1, "excluded unanswered": 1, "bad stale": 1}
+    assert engine.faults() == {}
 
 
 def test_the_table_says_of_what_the_bar_is():

@@ -59,7 +59,10 @@ def test_every_bad_reason_of_ours_has_a_class(name):
     reasons = {out.reason for line in member.RULES for out in (line.within, line.beyond) if out.kind == "bad"}
     known = {reason: class_of_reason(reason, getattr(member, "LOSS_CLASS", "other")) for reason in reasons}
     assert set(known.values()) <= set(CLASSES)
-    if name in ("availability", "latency", "inference", "ttft", "tpot", "inter_token", "goodput"):
+    if getattr(member, "DATED", False):
+        assert set(known.values()) == {"quality"}, known
+    streams = ("ttft", "tpot", "inter_token", "goodput")
+    if name in ("availability", "latency", "inference", "throughput", "saturation", *streams):
         assert "other" not in known.values(), known
 
 
