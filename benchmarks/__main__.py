@@ -16,6 +16,7 @@ from . import (
     drift,
     export,
     gen_ai,
+    inference,
     labels,
     leader,
     middleware,
@@ -36,7 +37,7 @@ from .results import Results
 GROUPS: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
     for module in (
-        *(record, middleware, wsgi, track, streaming, gen_ai, serving, drift, scaling, core, startup),
+        *(record, middleware, wsgi, track, inference, streaming, gen_ai, serving, drift, scaling, core, startup),
         *(leader, labels, export, server, tail),
     )
 }

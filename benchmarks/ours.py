@@ -111,6 +111,25 @@ def has_alarm(pairs: dict[str, Any], limit: Any, only: str | None = None) -> boo
     return any(one.state == DRIFTED for name, one in found.items() if only in (None, name))
 
 
+def inference_slos(second: dict[str, Any]) -> list[Any]:
+    """Two SLOs on model calls: that they return in time, and once more with other keys."""
+    from otelslo import SLO
+
+    common = {"indicator": "inference", "threshold": "500ms", "target": "99%", "window": WINDOW}
+    return [SLO("calls", **common), SLO("second", **common, **second)]
+
+
+def telling_batch(bare: Any, items: int) -> Any:
+    """`bare`, which says how many items it answers."""
+    import otelslo
+
+    def told(x: int) -> Any:
+        otelslo.current().batch(items)
+        return bare(x)
+
+    return told
+
+
 def track_stream(engine: Any, make: Any) -> Any:
     """`make`, with what it makes handed over to be counted."""
     import otelslo

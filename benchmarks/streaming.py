@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from . import ours
-from .harness import Contender, Plan, expect, interleave
+from .harness import Contender, Plan, Unavailable, expect, interleave
 from .results import Results
 from .track import consume, drain
 
@@ -33,11 +33,28 @@ def chunks(tokens: int) -> Iterator[dict[str, Any]]:
         yield chunk
 
 
+def openai_chunks(tokens: int) -> Iterator[Any]:
+    """As the client of OpenAI makes them."""
+    chunk = _openai_chunk()
+    for _ in range(tokens):
+        yield chunk
+
+
+def _openai_chunk() -> Any:
+    try:
+        from openai.types.chat import chat_completion_chunk as types
+    except ImportError as error:
+        raise Unavailable(f"openai is not installed: {error}") from error
+    choice = types.Choice(index=0, delta=types.ChoiceDelta(content="token"), finish_reason=None)
+    return types.ChatCompletionChunk(id="1", object="chat.completion.chunk", created=1, model="m", choices=[choice])
+
+
 FORMS: dict[str, tuple[Callable[..., Any], str, bool]] = {
     "stream_generator_token_added_ns": (texts, "for _ in it(tokens): pass", True),
     "stream_async_generator_token_added_ns": (async_texts, "drain(consume(it(tokens)))", True),
     "stream_iterator_token_added_ns": (texts, "for _ in it(tokens): pass", False),
     "stream_chunk_token_added_ns": (chunks, "for _ in it(tokens): pass", False),
+    "stream_openai_chunk_token_added_ns": (openai_chunks, "for _ in it(tokens): pass", False),
 }
 NAMES = (*FORMS,)
 

@@ -40,6 +40,7 @@ def announce(one: Judged, transition: Transition, losses: Sequence[SavedLoss]) -
         losses,
         events=one.tally.kept(start_ns),
         excluded_since=one.tally.excluded_since(start_ns),
+        loss_classes=definition.loss_classes,
     )
     title = headline(one, state)
     first, *rest = explain_text(explanation)  # how bad it is, before why it was told
@@ -146,7 +147,7 @@ def _grounds(data: Mapping[str, Any], slices: Slices | None) -> list[str]:
             data[key] // parts for key in ("valid_long", "bad_long", "valid_short", "bad_short")
         )
         causes = data.get("causes") or bad
-        once = f" (as good as {causes:,}: some share a crash or a trace)" if causes < bad else ""
+        once = f" (as good as {causes:,}: some share a crash, a trace or a batch)" if causes < bad else ""
         return [
             f"Rests on {valid:,} valid {unit} in {readable_duration(data['long_ns'])}, {bad:,} bad{once}; "
             f"{few:,} and {few_bad:,} in {readable_duration(data['short_ns'])}; "

@@ -20,6 +20,8 @@ from otelslo.coldstart import ColdEnd
 from otelslo.errors import DefinitionError, nearest, shown
 from otelslo.event import EVENT_KINDS, Ending, Event
 from otelslo.failure import Cascade, Failure, failure_of
+from otelslo.items import plan_for
+from otelslo.sizes import LARGEST_PAYLOAD, MOST_ITEMS, is_told, of_each_class, told_sizes
 from otelslo.stream import Pace
 from otelslo.words import Words, here, leave
 
@@ -294,16 +296,32 @@ class Track:
             how = self._failed(how, error)
         elif cold is not None and ending is Ending.COMPLETE:
             self.warm(cold)
-        plain = not words.spoken and not self.judged_each
-        found = self.plans.get(how) if plain else None
+        key = None if self.judged_each else self._key(words, how, header)
+        found = None if key is None else self.plans.get(key)
         if found is None:
             event = self._ended(words, token, how, header)
             if self.measure is not None:
                 self.measure.count(event, words.used)
-            found = self.engine.plan_for(event)
-            if plain and len(self.plans) < _MOST_PLANS:
-                self.plans[how] = found
+            found = plan_for(self.engine, event, token)
+            if key is not None and len(self.plans) < _MOST_PLANS:
+                self.plans[key] = found
         return found
+
+    def _key(self, words: Words, how: _How, header: Header | None) -> Any:
+        """What the plan is remembered by; None: what was said is of this call alone.
+
+        Sizes are told apart by class, as far as objectives do.
+        """
+        if not words.spoken:
+            return how
+        items, payload_bytes, judge = words.items, words.payload_bytes, self.engine.judge
+        if words.verdict is not None or words.attributes is not None or words.pace is not None or words.is_shed:
+            return None
+        if header is not None or (items is not None and judge.by_item):
+            return None
+        if not is_told(items, MOST_ITEMS) or not is_told(payload_bytes, LARGEST_PAYLOAD):
+            return None
+        return how, judge.slots.of(items, payload_bytes)  # type: ignore[arg-type]  # ints or None
 
     def _failed(self, how: _How, error: BaseException) -> _How:
         failure: Failure = failure_of(error, self.fault)
@@ -319,6 +337,9 @@ class Track:
         now_ns = self._now_ns()
         if words.pace is not None:
             told["stream"] = words.pace.facts(token, now_ns)
+        length = None if header is None or not self.engine.judge.asks_payload else header("content-length")
+        if length is not None or words.items is not None or words.payload_bytes is not None:
+            told |= told_sizes(words.items, words.payload_bytes, length, self.fault)
         return Event(
             self.kind,
             route=self.route,
@@ -413,7 +434,8 @@ class CallSites:
         engine = self._engine
         for objective in engine.objectives:
             if objective.slo.matches(track.kind, track.route, track.method, ""):
-                objective.row_of(track.event(None))
+                for event in of_each_class(track.event(None), objective.slo.size_classes):
+                    objective.row_of(event)
                 objective.make_groups(_MOST_NEW_ROWS)
         engine.names.string(track.attributes.get("version", ""))
         if track.route is not None:

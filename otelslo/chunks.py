@@ -9,8 +9,7 @@ from typing import Any
 
 # Whatever of a delta is output of the model, in the words of OpenAI's API and of the servers that speak it.
 _OUTPUT = ("content", "reasoning_content", "reasoning", "tool_calls", "function_call", "refusal", "audio")
-_TEXTS = frozenset({str, bytes})
-_PLAIN = frozenset({int, float, bool, list, tuple, type(None), bytearray, memoryview})
+_PLAIN = frozenset({str, bytes, int, float, bool, list, tuple, type(None), bytearray, memoryview})
 # Within the text of a model, quotes are escaped, so that these stand only where the chunk itself says so.
 _EMPTY = (b'"content":""', b'"content": ""', b'"delta":{}', b'"delta": {}', b'"choices":[]', b'"choices": []')
 
@@ -22,16 +21,20 @@ def is_token(item: Any) -> bool:
     looked at is output.
     """
     kind = type(item)
-    if kind in _PLAIN:
-        return True
-    try:
-        if kind is str:
-            return event_is_token(item.encode()) if item.startswith("data:") else item != ""
-        if kind is bytes:
-            return event_is_token(item) if item.startswith(b"data:") else item != b""
-        return _chunk_is_token(item)
+    try:  # a usual chunk by the shortest way: this is the path of every token
+        if kind is dict:
+            if "choices" not in item or item["choices"][0]["delta"]["content"]:
+                return True
+        elif kind not in _PLAIN:
+            choices = getattr(item, "choices", None)
+            if choices is None or choices[0].delta.content:
+                return True
     except Exception:
-        return True  # an item may be any code
+        pass  # an item may be any code
+    try:
+        return _is_output(item)
+    except Exception:
+        return True
 
 
 def event_is_token(text: bytes) -> bool:
@@ -45,22 +48,26 @@ def event_is_token(text: bytes) -> bool:
     return b"\n" in text.strip() or not any(empty in text for empty in _EMPTY)
 
 
-def _chunk_is_token(chunk: Any) -> bool:
-    choices = _part(chunk, "choices")
-    if choices is None:
-        return True
-    for choice in choices:
-        if _part(choice, "text"):
-            return True
-        delta = _part(choice, "delta")
-        if delta is not None and (_part(delta, "content") or any(_part(delta, name) for name in _OUTPUT)):
-            return True
-    return False
+def _is_output(item: Any) -> bool:
+    kind = type(item)
+    if kind is str:
+        return event_is_token(item.encode()) if item.startswith("data:") else item != ""
+    if kind is bytes:
+        return event_is_token(item) if item.startswith(b"data:") else item != b""
+    choices = None if kind in _PLAIN else _part(item, "choices")
+    return choices is None or any(_has_output(choice) for choice in choices)
+
+
+def _has_output(choice: Any) -> bool:
+    delta = _part(choice, "delta")
+    if delta is None:
+        return bool(_part(choice, "text"))
+    return any(_part(delta, name) for name in _OUTPUT)
 
 
 def usage_of(item: Any) -> tuple[Any, Any] | None:
     """Input and output tokens that an item tells, as OpenAI's last chunk may; None: nothing. Never raises."""
-    if type(item) in _TEXTS:
+    if type(item) in _PLAIN:
         return None
     try:
         usage = _part(item, "usage")

@@ -25,6 +25,7 @@ from otelslo.maintenance import parse_maintenance
 from otelslo.match import import_object
 from otelslo.policy import parse_policy
 from otelslo.slo import SLO
+from otelslo.toml_document import read_toml
 from otelslo.window import format_duration, parse_positive_duration
 
 log = logging.getLogger("otelslo")
@@ -59,8 +60,8 @@ class Config:
     channels_at: Callable[[DefinitionError], str] | None = field(default=None, repr=False, compare=False)
 
     def place(self, slo: str, path: tuple[Key, ...]) -> str | None:
-        """ "file:line:column" of a key of an SLO, or of the nearest thing around it; None if it came from no file of
-        documents."""
+        """ "file:line:column" of a key of an SLO or limit, or of the nearest thing around it; None if it came from no
+        file of documents."""
         return None if self.locate is None else self.locate(slo, path)
 
     @property
@@ -72,8 +73,8 @@ class Config:
 def load(path: str | os.PathLike[str] | None = None, env: Mapping[str, str] | None = None) -> Config:
     """The configuration at `path`, else at $OTELSLO_CONFIG, else in ./slo.yaml, else one default availability SLO.
 
-    A path is a YAML file, a Python file that has `slos` (and `limits`), or an import path "package.module:slos"; a
-    Python list may have limits among its SLOs.
+    A path is a YAML or TOML file, a Python file that has `slos` (and `limits`), or an import path
+    "package.module:slos"; a Python list may have limits among its SLOs.
     Raises DefinitionError.
     """
     source = os.fspath(path) if path is not None else (os.environ if env is None else env).get(ENV_CONFIG)
@@ -85,7 +86,9 @@ def load(path: str | os.PathLike[str] | None = None, env: Mapping[str, str] | No
         return _from_python(import_object(source, Place(source)), source)
     if source.endswith(".py"):
         return _from_python(*_run_file(source))
-    return _from_yaml(compose_all(source, _read(source)))
+    if source.endswith(".toml"):
+        return _from_documents([read_toml(source, _read(source))])
+    return _from_documents(compose_all(source, _read(source)))
 
 
 def given_or_loaded(slos: Iterable[SLO] | None, limits: Iterable[Limit] | None = None) -> Config:
@@ -137,7 +140,7 @@ def _read(source: str) -> str:
         raise DefinitionError(f"{source}:{line}:{column}", "it is not UTF-8 text", "Save it as UTF-8") from failure
 
 
-def _from_yaml(documents: list[Document]) -> Config:
+def _from_documents(documents: list[Document]) -> Config:
     if openslo.recognises(documents):
         return _from_openslo(documents)
     document = documents[0]
@@ -179,7 +182,7 @@ def _from_yaml(documents: list[Document]) -> Config:
         channels,
         limits=limits,
         gen_ai=_gen_ai(document, top.get("gen_ai")),
-        locate=_locator(document, slos),
+        locate=_locator(document, slos, limits),
         channels_at=lambda error: document.place(error.path, error.at_key),
     )
 
@@ -207,11 +210,14 @@ def _gen_ai(document: Document, items: object) -> tuple[GenAI, ...]:
     return tuple(found)
 
 
-def _locator(document: Document, slos: Sequence[SLO]) -> Callable[[str, tuple[Key, ...]], str]:
-    """Where the keys of these SLOs stand; what they have from the top of the file stands there."""
+def _locator(document: Document, slos: Sequence[SLO], limits: Sequence[Limit]) -> Callable[[str, tuple[Key, ...]], str]:
+    """Where the keys of these SLOs and limits stand; what they have from the top of the file stands there."""
     numbers = {slo.name: number for number, slo in enumerate(slos)}
+    of_limits = {limit.name: number for number, limit in enumerate(limits)}
 
     def locate(name: str, path: tuple[Key, ...]) -> str:
+        if name in of_limits:
+            return document.place(("limits", of_limits[name], *path))
         own = document.value["slos"][numbers[name]]
         if path[:1] == ("maintenance",) and len(path) > 1:
             index, before = int(path[1]), len(own.get("maintenance") or ())
@@ -251,7 +257,9 @@ def _with_maintenance(item: Any, windows: list[Any] | None) -> Any:
 def _from_openslo(documents: list[Document]) -> Config:
     found = openslo.imported(documents)
     if not found.slos:
-        said = found.notices[0] if found.notices else openslo.Finding(documents[0].source, "it has no SLO", "Add one")
+        said = (
+            found.notices[0] if found.notices else openslo.Finding(documents[0].place(()), "it has no SLO", "Add one")
+        )
         problem = f"no SLO of this file can be measured here; first of all: {said.problem}"
         raise DefinitionError(said.place, problem, said.remedy)
     channels = _openslo_channels(found, documents[0].source)

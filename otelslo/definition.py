@@ -78,7 +78,8 @@ def meaning_of(parts: Mapping[str, object]) -> str:
 class Definition:
     """What deciders and readers need of an objective; durations in nanoseconds.
 
-    `window_ns` is the window's length, or of a calendar window the longest that it can have.
+    `window_ns` is the window's length, or of a calendar window the longest that it can have; `loss_classes` the class
+    of each bad reason (see `otelslo.loss_class`).
     """
 
     name: str
@@ -99,6 +100,7 @@ class Definition:
     alerts: AlertPlan = field(default_factory=AlertPlan)
     notify: tuple[str, ...] | None = None
     policy: Policy = DEFAULT_POLICY
+    loss_classes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def over(self) -> Period:
@@ -141,6 +143,7 @@ class Definition:
             "alerts": self.alerts.to_json(),
             "notify": None if self.notify is None else list(self.notify),
             "policy": self.policy.to_json(),
+            "loss_classes": dict(self.loss_classes),
         }
 
     @classmethod
@@ -180,6 +183,7 @@ def _surroundings(data: Mapping[str, Any]) -> dict[str, Any]:
         "alerts": AlertPlan() if alerts is None else AlertPlan.from_json(alerts),
         "notify": None if notify is None else tuple(str(name) for name in notify),
         "policy": Policy.from_json(data.get("policy")),
+        "loss_classes": {str(reason): str(one) for reason, one in (data.get("loss_classes") or {}).items()},
     }
 
 

@@ -17,8 +17,10 @@ from otelslo.engine import Engine
 from otelslo.event import Ending, Event
 from otelslo.exchange import Exchange, Site, trace_of
 from otelslo.failure import failure_of
+from otelslo.items import plan_for
 from otelslo.routes import Routes, RouteTable
 from otelslo.sites import Methods, Sites, declared_routes
+from otelslo.sizes import told_sizes
 from otelslo.slo import SLO
 from otelslo.switch import disabled
 
@@ -188,14 +190,27 @@ class Edge(ABC):
             header=lambda name: self._header(request, name.lower()),
             stream=None if exchange.pace is None else exchange.pace.facts(token, self.now_ns()),
             failure=failure_of(error, engine.fault).kind if error is not None and ending is Ending.EXCEPTION else None,
+            **self._sizes(exchange, request),
         )
         if site.measure is not None:
             site.measure.count(event, exchange.used)
-        plan = engine.plan_for(event)
+        plan = plan_for(engine, event, token)
         plain = ending is Ending.COMPLETE and not exchange.spoken and not engine.dynamic and not engine.needs_host
-        if plain and site.measure is None and len(site.plans) < _MOST_STATUSES:
+        plain = plain and site.measure is None and not engine.judge.asks_payload
+        if plain and len(site.plans) < _MOST_STATUSES:
             site.plans[status] = plan
         return plan
+
+    def _sizes(self, exchange: Exchange, request: Any) -> dict[str, Any]:
+        """By the event's fields, what the app has said, and the length of the request's body where someone asks."""
+        length = self._content_length(request) if self.engine.judge.asks_payload else None
+        if length is None and exchange.items is None and exchange.payload_bytes is None:
+            return {}
+        return told_sizes(exchange.items, exchange.payload_bytes, length, self.engine.fault)
+
+    def _content_length(self, request: Any) -> str | None:
+        """The header of that name."""
+        return self._header(request, "content-length")
 
     def now_ns(self) -> int:
         """The clock of durations that the kernels read."""

@@ -86,7 +86,8 @@ class Event:
     down; `cold`: the call met a model not yet loaded.
     `stream` is the pace of a streamed answer, None if it was none or nobody asks; `labelled` a prediction that has met
     its label, of events of the kind "prediction" alone; `known` what is known of model versions as it ends, None where
-    no objective asks for it; `finding` what was found of a closed window of drift.
+    no objective asks for it; `finding` what was found of a closed window of drift. `batch` is how many items it answers
+    at once and `payload_bytes` how much it took in, None where nobody has said.
     """
 
     kind: str
@@ -107,6 +108,8 @@ class Event:
     labelled: Labelled | None = None
     known: Known | None = None
     finding: str | None = None
+    batch: int | None = None
+    payload_bytes: int | None = None
 
     @property
     def latency_s(self) -> float | None:
@@ -115,8 +118,8 @@ class Event:
 
     @property
     def facts(self) -> Facts:
-        """All that a judgement without user code or streams depends on, whatever the latency: equal facts, equal
-        judgement, until what is known of model versions changes it.
+        """All that a judgement without user code, streams or batches depends on, whatever the latency: equal facts,
+        equal judgement, until what is known of model versions changes it.
 
         The host is not among them: no rule reads it, and its client chooses it, so it must not be the key of a memo.
         """

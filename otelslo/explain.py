@@ -16,6 +16,7 @@ from otelslo.burn import burn_rate
 from otelslo.counts import Counts
 from otelslo.errors import BadValue, nearest, shown
 from otelslo.explanation import Breakdown, Explanation, Share, printable
+from otelslo.loss_class import by_class, class_of
 from otelslo.rowkey import RowKey
 from otelslo.snapshot import SavedLoss
 from otelslo.status import Status
@@ -23,7 +24,7 @@ from otelslo.window import DAY_NS, HOUR_NS, SECOND_NS, readable_duration
 
 __all__ = ["DIMENSIONS", "EACH", "Breakdown", "Explanation", "Share", "explain", "explain_text", "together"]
 
-DIMENSIONS = ("reason", "route", "status", "exception", "group", "version")
+DIMENSIONS = ("reason", "class", "route", "status", "exception", "group", "version")
 EACH: tuple[tuple[str, ...], ...] = tuple((name,) for name in DIMENSIONS)
 _MOST_TRACES = 3
 _MOST_SHARES = 4
@@ -42,6 +43,7 @@ def explain(
     bad_by_group: Mapping[str | None, int] | None = None,
     excluded_since: Counts = Counts(),  # noqa: B008
     planned_bad: int = 0,
+    loss_classes: Mapping[str, str] | None = None,
 ) -> Explanation:
     """Explain the last `span_ns` before `status.now_ns`.
 
@@ -50,12 +52,16 @@ def explain(
         counts: of the span, in the objective's unit.
         losses: those of the objective and group (or groups) in the span, without the ones excluded since.
         by: one breakdown for each; those of several dimensions are by all of them together. By default each of
-            DIMENSIONS by itself, without the group where `status` is of one.
+            DIMENSIONS by itself, without the group where `status` is of one, and the class where it says no more than
+            the reason.
         events: of the span, where slices are the unit; by default `counts`.
         reasons: bad events by reason since the row's birth.
         bad_by_group: bad events of the span by group, where `status` is of several groups.
         excluded_since, planned_bad: of the span, as a Status has them of its window.
+        loss_classes: the class of each of the objective's bad reasons, as its Definition has them.
     """
+    classes = loss_classes or {}
+    chosen = by is not None
     events = counts if events is None else events
     reasons = dict(reasons or {})
     if by is None:
@@ -63,7 +69,8 @@ def explain(
     listed = sorted(losses, key=lambda one: -one.wall_ns)
     seen_ns = _seen_ns(status, span_ns)
     full = status.full_budget
-    known = _known(events.bad, reasons, bad_by_group)
+    known = _known(events.bad, reasons, bad_by_group, classes)
+    breakdowns = tuple(_breakdown(one, listed, events.bad, known.get(one), classes) for one in by)
     return Explanation(
         status=status,
         span_ns=span_ns,
@@ -75,7 +82,7 @@ def explain(
         spent_so_far=_spent_so_far(status),
         left_ns=_left_ns(status, full, counts, seen_ns),
         logged=sum(one.loss.count for one in listed),
-        breakdowns=tuple(_breakdown(one, listed, events.bad, known.get(one)) for one in by),
+        breakdowns=breakdowns if chosen else _without_echo(breakdowns),
         since_birth=tuple(sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))),
         excluded_since=excluded_since,
         planned_bad=planned_bad,
@@ -133,12 +140,19 @@ def parse_dimensions(text: str) -> tuple[str, ...]:
 
 
 def _known(
-    bad: int, reasons: Mapping[str, int], bad_by_group: Mapping[str | None, int] | None
+    bad: int,
+    reasons: Mapping[str, int],
+    bad_by_group: Mapping[str | None, int] | None,
+    classes: Mapping[str, str],
 ) -> dict[tuple[str, ...], Mapping[str, int]]:
-    """What the rows tell without the loss log: groups, and reasons where all failures ever are those of the span."""
+    """What the rows tell without the loss log: groups, and where all failures ever are those of the span reasons, with
+    the classes that follow from them alone."""
     known: dict[tuple[str, ...], Mapping[str, int]] = {}
     if reasons and sum(reasons.values()) == bad:
         known[("reason",)] = reasons
+        counts = by_class(reasons, classes)
+        if counts is not None:
+            known[("class",)] = counts
     if bad_by_group is not None:
         known[("group",)] = {group or "": count for group, count in bad_by_group.items() if count}
     return known
@@ -164,14 +178,18 @@ def _seen_ns(status: Status, span_ns: int) -> int:
 
 
 def _breakdown(
-    by: tuple[str, ...], losses: Sequence[SavedLoss], bad: int, known: Mapping[str, int] | None
+    by: tuple[str, ...],
+    losses: Sequence[SavedLoss],
+    bad: int,
+    known: Mapping[str, int] | None,
+    classes: Mapping[str, str],
 ) -> Breakdown:
     """By the loss log; `known` are the exact counts of a single dimension, where the rows themselves tell."""
     counts: Counter[tuple[str, ...]] = Counter()
     traces: dict[tuple[str, ...], list[str]] = defaultdict(list)
     groups: dict[str | None, str] = {}
     for one in losses:
-        values = tuple(_value(name, one, groups) for name in by)
+        values = tuple(_value(name, one, groups, classes) for name in by)
         counts[values] += one.loss.count
         newest = traces[values]
         if one.loss.trace_id and len(newest) < _MOST_TRACES and one.loss.trace_id not in newest:
@@ -185,11 +203,22 @@ def _breakdown(
     return Breakdown(by, tuple(shares), told, exact)
 
 
-def _value(dimension: str, one: SavedLoss, groups: dict[str | None, str]) -> str:
+def _without_echo(breakdowns: tuple[Breakdown, ...]) -> tuple[Breakdown, ...]:
+    """Classes that say nothing beside the reasons are not told unless they are asked for."""
+    told = {one.by: {share.values for share in one.shares} for one in breakdowns}
+    classes = told.get(("class",), set())
+    if classes in (told.get(("reason",)), {("error",)}, {("other",)}):
+        return tuple(one for one in breakdowns if one.by != ("class",))
+    return breakdowns
+
+
+def _value(dimension: str, one: SavedLoss, groups: dict[str | None, str], classes: Mapping[str, str]) -> str:
     if dimension == "group":
         if one.row_key not in groups:
             groups[one.row_key] = (RowKey.parse(one.row_key).group or "") if one.row_key else ""
         return groups[one.row_key]
+    if dimension == "class":
+        return class_of(one.loss.reason, one.loss.exception, classes)
     if dimension == "status":
         return str(one.loss.status) if one.loss.status else ""
     return str(getattr(one.loss, dimension))

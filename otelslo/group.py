@@ -7,12 +7,13 @@ are one value, hosts need a declared list, and whatever is undeclared or too lon
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from otelslo.definition import OVERFLOW, UNKNOWN
 from otelslo.errors import Place, shown
 from otelslo.event import Event
 from otelslo.match import texts
+from otelslo.sizes import Classes, parse_classes, size_of
 
 FACTS = ("route", "method", "host")
 METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"])
@@ -24,15 +25,16 @@ _ESCAPED = str.maketrans({c: f"%{ord(c):02X}" for c in "%,=\x7f" + "".join(map(c
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """The keys of `group_by`, and the values that may be seen of each where they are declared."""
+    """The keys of `group_by`, the values that may be seen of each where they are declared, and classes of sizes."""
 
     keys: tuple[str, ...] = ()
     declared: Mapping[str, frozenset[str]] | None = None
+    classes: Mapping[str, Classes] = field(default_factory=dict)
 
     @property
     def by_attributes(self) -> bool:
         """Whether the app's attributes are needed, which can differ from one request to the next."""
-        return any(key not in FACTS for key in self.keys)
+        return any(key not in FACTS and key not in self.classes for key in self.keys)
 
     def text(self, event: Event) -> str | None:
         """ "route=/x,method=GET"; UNKNOWN if no key has a value, OVERFLOW for an undeclared one, None if ungrouped."""
@@ -46,7 +48,8 @@ class Grouping:
         return ",".join(f"{k}={UNKNOWN if v is None else v}" for k, v in zip(self.keys, values, strict=True))
 
     def _value(self, key: str, event: Event) -> str | None:
-        value = _raw(key, event)
+        classes = self.classes.get(key)
+        value = _raw(key, event) if classes is None else classes.name(size_of(key, event))
         if value is None:
             return None
         declared = self.declared.get(key) if self.declared else None
@@ -67,8 +70,14 @@ def _raw(key: str, event: Event) -> str | None:
     return None if value is None else str(value)
 
 
-def parse_grouping(group_by: object, group_values: object, place: Place) -> Grouping:
-    """`group_by` and `group_values` of a definition. Raises DefinitionError."""
+def parse_grouping(
+    group_by: object,
+    group_values: object,
+    place: Place,
+    batch_classes: object = None,
+    payload_classes: object = None,
+) -> Grouping:
+    """`group_by`, `group_values` and the classes of sizes of a definition. Raises DefinitionError."""
     spot = place.at("group_by")
     keys = texts(group_by, spot) if group_by is not None and group_by != [] and group_by != () else ()
     if len(set(keys)) != len(keys):
@@ -82,7 +91,7 @@ def parse_grouping(group_by: object, group_values: object, place: Place) -> Grou
     if "host" in keys and "host" not in declared:
         remedy = "Add group_values: {host: [shop.example.com, ...]}"
         raise spot.error("the host is chosen by the client, so its values must be declared", remedy)
-    return Grouping(keys, declared)
+    return Grouping(keys, declared, parse_classes(keys, batch_classes, payload_classes, place))
 
 
 def _declared(value: object, keys: tuple[str, ...], place: Place) -> dict[str, frozenset[str]]:

@@ -24,6 +24,7 @@ from otelslo.names import OTHER, Names
 from otelslo.objective import Objective
 from otelslo.plans import Entry, Labels, Plans, plan_words
 from otelslo.ring.geometry import Geometry
+from otelslo.sizes import PAYLOAD, Slots
 from otelslo.slo import SLO
 from otelslo.window import format_duration
 
@@ -72,6 +73,8 @@ class Judge:
         self.measures = Measures(gen_ai, ring, wanted, fault)
         self._streams = [slo for slo in slos if slo.streamed]
         self._aging = [slo for slo in slos if slo.ages]
+        self.by_item = any(slo.per_item for slo in slos)
+        self.slots = Slots(slo.size_classes for slo in slos)
         self._planned = list(dict.fromkeys(slo.planned for slo in slos if slo.planned))
         self._change: tuple[int | None, bool] = (None, False)
         self.needs_host = any((d.match and d.match["host"]) or "host" in d.group_by for d in self.definitions)
@@ -106,9 +109,10 @@ class Judge:
         and all do about when maintenance begins or ends or a model gets too old (see `turn`): each is judged by the
         time it ends.
         """
-        if self.dynamic or (event.stream is not None and self._streams):
+        if self._sees(event):
             return self._plans.address(self._judge(event))
-        key = (event.facts, event.host if self.needs_host else "", tuple(event.attributes.items()))
+        host = event.host if self.needs_host else ""
+        key = (event.facts, host, tuple(event.attributes.items()), self.slots.of(event.batch, event.payload_bytes))
         found = self._judged.get(key)
         if found is None:
             found = self._plans.address(self._judge(event))
@@ -116,8 +120,26 @@ class Judge:
                 self._judged[key] = found
         return found
 
+    def _sees(self, event: Event) -> bool:
+        """Whether it must be judged by itself, and no other's plan will do."""
+        paced = event.stream is not None and bool(self._streams)
+        return self.dynamic or paced or (event.batch is not None and self.by_item)
+
+    def plans_of_batch(self, event: Event) -> tuple[int, int]:
+        """The plan of an event that answers a batch, and that of each of its other items, 0 if nobody counts them."""
+        entries = self._entries(event)
+        labels = self._labels(event)
+        rest = [entry for slo, entry in entries if slo.per_item]
+        plan = plan_words([entry for _, entry in entries], self._histogram(event), labels)
+        return self._plans.address(plan), self._plans.address(plan_words(rest, -1, labels)) if rest else 0
+
     def _judge(self, event: Event) -> tuple[int, ...]:
-        entries: list[Entry] = []
+        entries = [entry for _, entry in self._entries(event)]
+        return plan_words(entries, self._histogram(event), self._labels(event))
+
+    def _entries(self, event: Event) -> list[tuple[SLO, Entry]]:
+        """What it writes as it ends now, and for which objective each."""
+        entries: list[tuple[SLO, Entry]] = []
         wall_ns = self._ring.clock.wall_ns() if self._planned or self._aging else 0
         if self._aging:
             event = replace(event, known=Known(self.facts, wall_ns))
@@ -125,21 +147,31 @@ class Judge:
             if not objective.slo.matches(event.kind, event.route, event.method, event.host):
                 continue
             try:
-                entries += objective.entries(event, wall_ns)
+                found = objective.entries(event, wall_ns)
             except Exception as e:
                 self._fault("user_code", f"{objective.slo.name}: {type(e).__name__}: {e}; judged without it")
-                entries += objective.plain_entries(event, wall_ns)
+                found = objective.plain_entries(event, wall_ns)
+            entries += [(objective.slo, entry) for entry in found]
         if len(entries) > at.MAX_PLAN_ROWS:
             self._fault("capacity", f"an event counts on {len(entries)} rows, {at.MAX_PLAN_ROWS} were counted on")
             del entries[at.MAX_PLAN_ROWS :]
-        labels = Labels(
+        return entries
+
+    def _labels(self, event: Event) -> Labels:
+        return Labels(
             route=self._names.string(event.route or ""),
             status=event.status or 0,
             exception=self._names.string(event.exception or ""),
             version=self._names.string(event.attributes.get("version", "")),
         )
-        histogram = -1 if event.latency_ns is None else self._names.histogram_of(event.kind, event.route)
-        return plan_words(entries, histogram, labels)
+
+    def _histogram(self, event: Event) -> int:
+        return -1 if event.latency_ns is None else self._names.histogram_of(event.kind, event.route)
+
+    @property
+    def asks_payload(self) -> bool:
+        """Whether an objective groups by the class of what comes in."""
+        return PAYLOAD in self.slots
 
     def paces(self, kind: str, route: str | None, method: str) -> bool:
         """Whether an objective or a metric asks for the pace of streams like this, whatever their host."""

@@ -15,6 +15,7 @@ from otelslo.validity import parse_reason
 OPTION_KEYS = ("threshold", "cancel_after")
 _GENERAL_KEYS = (
     *("name", "indicator", "target", "window", "match", "group_by", "max_groups", "group_values", "good", "valid"),
+    *("batch_classes", "payload_classes"),
     *("exclude", "health_checks", "rules", "reasons", "description", "objective", "calendar", "timezone"),
     *("budgeting", "slice", "slice_target", "slice_count", "empty_slices", "unattended", "sla", "alerts", "notify"),
     *("policy", "maintenance", "owner", "because", "runbook_url", "labels"),
@@ -91,6 +92,8 @@ def arguments(data: object) -> dict[str, Any]:
     name = place.at("indicator").expect(data.get("indicator", "availability"), str, "a name, such as availability")
     extra = load(name, str(place.at("indicator"))).OPTIONS
     place.only(data, {*_GENERAL_KEYS, *OPTION_KEYS, *extra})
+    if data.get("calendar") is not None and data.get("window") is not None:
+        raise place.at("window").error("there is a calendar window already", "Leave one out", at_key=True)
     general = {key: value for key, value in data.items() if key not in extra}
     arguments = {key: value for key, value in general.items() if value is not None or key in ("target", "window")}
     return arguments | {"options": {key: data[key] for key in extra if data.get(key) is not None}}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from otelslo.definition import CELLS, OVERFLOW, UNKNOWN
 from otelslo.errors import OtelsloError
-from otelslo.event import Event, Judgement, Outcome
+from otelslo.event import Event, Judgement, Outcome, always
 from otelslo.kernels import layout as at
 from otelslo.plans import Entry
 from otelslo.rowkey import SHED, RowKey
@@ -75,12 +75,22 @@ class Objective:
         """
         maintained = self.slo.planned.active(wall_ns)
         judgement = self.slo.in_maintenance(event) if maintained else self.slo.judge(event)
-        return () if judgement is None else self._entries(event, judgement)
+        return () if judgement is None else self._entries(event, self._of_items(judgement, event))
 
     def plain_entries(self, event: Event, wall_ns: int) -> tuple[Entry, ...]:
         """What this event writes by maintenance and the indicator alone, where user code has failed."""
         maintained = self.slo.planned.active(wall_ns)
-        return self._entries(event, MAINTAINED if maintained else self.slo.by_indicator(event))
+        return self._entries(event, MAINTAINED if maintained else self._of_items(self.slo.by_indicator(event), event))
+
+    def _of_items(self, judgement: Judgement, event: Event) -> Judgement:
+        """`judgement` for each item of the event's batch. `threshold` is then an item's, so the whole batch may take
+        that much times its items: exact in integers, and decided here by the latency that the event has."""
+        if not self.slo.per_item or not event.batch:
+            return judgement
+        limit_ns, within, beyond = judgement
+        if limit_ns is not None and self.slo.threshold_ns is not None:
+            limit_ns *= event.batch
+        return always(Judgement(limit_ns, within, beyond).outcome(event.latency_ns))
 
     def _entries(self, event: Event, judgement: Judgement) -> tuple[Entry, ...]:
         threshold = judgement.threshold_ns

@@ -254,14 +254,17 @@ def _readable(stored: Mapping[AlertKey, Mapping[str, object]]) -> Iterable[Alert
 
 
 def shared(losses: Iterable[Loss]) -> int:
-    """The sum of n * (n - 1) over the crashes and traces that n of these bad events share: 0 if each has its own."""
+    """The sum of n * (n - 1) over the crashes, traces and batches that n of these bad events share: 0 if each has its
+    own. A call that answered a batch has logged the other items together, with its time, and itself apart."""
     sizes: Counter[tuple[str, str]] = Counter()
+    losses = list(losses)
     for loss in losses:
         if loss.reason == CRASHED:
             sizes[CRASHED, f"{loss.worker} {loss.at_ns // EVERY_NS}"] += loss.count
         elif loss.trace_id:
             sizes["trace", loss.trace_id] += loss.count
-    return sum(size * (size - 1) for size in sizes.values())
+    batches = [loss.count + 1 for loss in losses if loss.count > 1 and loss.latency_ns and loss.reason != CRASHED]
+    return sum(size * (size - 1) for size in [*sizes.values(), *batches])
 
 
 def restored(stored: Mapping[AlertKey, Mapping[str, object]]) -> States:

@@ -1,4 +1,4 @@
-"""What has changed between two sets of objectives, line by line: for the journal, and whoever reloads.
+"""What has changed between two sets of objectives and limits, line by line: for the journal, and whoever reloads.
 
 A new target, window or name of a person keeps an objective's history; a new meaning of good starts to count anew.
 """
@@ -9,21 +9,27 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-_SHOWN = {"target": "target", "window": "window", "sla": "SLA", "slices": "slices", "alerts": "alerts"}
-_REST = ("about", "description", "notify", "policy", "max_groups", "maintenance")
+_SHOWN = {
+    "target": "target",
+    "limit": "limit",
+    "window": "window",
+    "sla": "SLA",
+    "slices": "slices",
+    "alerts": "alerts",
+}
+_REST = ("severity", "stale_after_ns", "about", "description", "notify", "policy", "max_groups", "maintenance")
 
 
 def revisions(before: str, after: str) -> list[str]:
-    """One line for each objective that came, went or changed; `before` and `after` are what `definitions.json` holds.
+    """One line for each objective or limit that came, went or changed; `before` and `after` are what `definitions.json`
+    holds.
 
     Nothing where one of them cannot be read: then there is nothing to compare.
     """
     old, new = _by_name(before), _by_name(after)
     if not old or not new:
         return []
-    lines = [
-        f"{name}: added, {one.get('target')} over {one.get('window')}" for name, one in new.items() if name not in old
-    ]
+    lines = [f"{name}: added, {_promise(one)}" for name, one in new.items() if name not in old]
     lines += [f"{name}: removed" for name in old if name not in new]
     for name in old.keys() & new.keys():
         changes = _changes(old[name], new[name])
@@ -44,8 +50,13 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _promise(one: Mapping[str, Any]) -> str:
+    return f"never more than {one['limit']}" if "limit" in one else f"{one.get('target')} over {one.get('window')}"
+
+
 def _by_name(text: str) -> dict[str, Mapping[str, Any]]:
     try:
-        return {str(one["name"]): one for one in json.loads(text)["slos"]}
+        told = json.loads(text)
+        return {str(one["name"]): one for one in (*told["slos"], *(told.get("limits") or ()))}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}

@@ -65,15 +65,21 @@ class Rules:
         ]
         return list(dict.fromkeys(outcome.reason for outcome in outcomes if outcome.kind == kind))
 
+    def renamed(self) -> list[tuple[str, str]]:
+        """(key, reason) of the operator's lines that are bad."""
+        lines = ((key, one) for key, _, one, by_operator in self.lines() if by_operator)
+        return [(key, outcome.reason) for key, one in lines for outcome in one[1:] if outcome.kind == "bad"]
+
     def rows(self) -> list[tuple[str, str, str]]:
         """(what happened, outcome, reason) for people; a line that the latency decides makes two."""
         rows: list[tuple[str, str, str]] = []
+        each = " an item" if self.options.get("per") == "item" and self.options.get("threshold") else ""
         for key, happened, (threshold_ns, within, beyond), _ in self.lines():
             text = f"{key}: {happened}"
             if threshold_ns is None:
                 rows.append((text, *within))
             else:
-                limit = format_duration(threshold_ns)
+                limit = format_duration(threshold_ns) + each
                 rows += [(f"{text}, within {limit}", *within), (f"{text}, after {limit}", *beyond)]
         return rows
 

@@ -13,6 +13,8 @@ from typing import Any, cast
 from otelslo.about import About, parse_about
 from otelslo.alerts import AlertPlan, parse_alerts
 from otelslo.definition import (
+    FIRST_EXCLUDED,
+    OTHER,
     OVERFLOW,
     UNKNOWN,
     Definition,
@@ -34,6 +36,7 @@ from otelslo.keys import (
     parse_reasons,
     usual_slices,
 )
+from otelslo.loss_class import classes_of
 from otelslo.maintenance import Maintenance, parse_maintenance
 from otelslo.match import Match, UserCode, import_name, parse_match, resolve, texts
 from otelslo.period import Period, Rolling, parse_calendar
@@ -41,6 +44,7 @@ from otelslo.policy import Policy, parse_policy, refuse_dead_steps
 from otelslo.predicting import Predicting
 from otelslo.rules import CRASHED, Rules, parse_rules
 from otelslo.shorthand import parse_objective
+from otelslo.sizes import Classes
 from otelslo.slices import Slices, parse_rate_slices, parse_slices
 from otelslo.validity import HEALTH_CHECK, INVALID, Validity, parse_validity
 from otelslo.verdicts import MAINTENANCE, NOT_GOOD
@@ -69,7 +73,8 @@ class SLO(Predicting):
     - `maintenance`: windows in which events are excluded, whatever else is said of them: see `otelslo.maintenance`.
     - `match`: `route` and `host` (globs), `method`, `kind`, and `where`, a predicate on the event.
     - `group_by`: route, method, version, host or any attribute; `group_values` declares the values that may be seen
-      (for host it must), `max_groups` bounds them.
+      (for host it must), `max_groups` bounds them. By `batch_class` and `payload_class` are classes of sizes, whose
+      upper bounds are `batch_classes` ([1, 8, 64]) and `payload_classes` (["1KiB", "64KiB", "1MiB"]).
     - `threshold` ("200ms" of latency, "80%" of a gauge), `cancel_after` ("10s", of availability), `options` for other
       indicators' keys.
     - `good(event)`: True, False, a reason (bad), or None: the indicator decides. `valid(event)`: False excludes.
@@ -91,6 +96,8 @@ class SLO(Predicting):
     group_by: str | Sequence[str] | None = None
     max_groups: int = 50
     group_values: Mapping[str, Sequence[str]] | None = None
+    batch_classes: Sequence[int] | None = None
+    payload_classes: Sequence[str | int] | None = None
     threshold: str | float | timedelta | None = None
     cancel_after: str | timedelta | None = None
     options: Mapping[str, Any] | None = None
@@ -259,7 +266,7 @@ class SLO(Predicting):
             **{key: None if code is None else resolve(code, spots[key]) for key, code in codes.items()},
             _validity=parse_validity([] if self._checks_no_health else self.health_checks, self.exclude, place),
             _rules=parse_rules(self.rules, self._indicator, self._options, place.at("rules")),
-            _grouping=parse_grouping(self.group_by, self.group_values, place),
+            _grouping=parse_grouping(self.group_by, self.group_values, place, self.batch_classes, self.payload_classes),
         )
 
     def _allot_cells(self, place: Place) -> tuple[str, ...]:
@@ -292,6 +299,7 @@ class SLO(Predicting):
             "valid": import_name(self._valid) if self._valid is not None else None,
             "group_by": list(self._grouping.keys),
             "reason_cells": list(self.reason_cells),
+            **{key: list(classes.bounds) for key, classes in self.size_classes.items()},
         }
 
     def _match_json(self) -> dict[str, object]:
@@ -318,6 +326,11 @@ class SLO(Predicting):
     def validity(self) -> Validity:
         """Who is excluded before the indicator is asked."""
         return self._validity
+
+    @property
+    def size_classes(self) -> Mapping[str, Classes]:
+        """The classes of sizes that it groups by, by its key of `group_by`."""
+        return self._grouping.classes
 
     @property
     def _checks_no_health(self) -> bool:
@@ -363,7 +376,14 @@ class SLO(Predicting):
             alerts=self.alert_plan,
             notify=None if self.notify is None else tuple(self.notify),
             policy=self.release_policy,
+            loss_classes=self._loss_classes(),
         )
+
+    def _loss_classes(self) -> dict[str, str]:
+        bad = [reason for reason in self.reason_cells[1:FIRST_EXCLUDED] if reason]
+        said = [*self.reasons, NOT_GOOD]
+        found = classes_of(bad, self._rules.renamed(), said, getattr(self._indicator, "LOSS_CLASS", OTHER))
+        return {reason: found[reason] for reason in bad}
 
     def definition(self) -> dict[str, Any]:
         """`as_definition` as JSON-able data, that `Definition.from_json` reads."""

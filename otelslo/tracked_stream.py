@@ -75,7 +75,7 @@ class TrackedStream:
     def __iter__(self) -> Iterator[Any]:
         """A loop over it: cheaper than `next`, an item. It may be left and begun again."""
         watch, call = self._otelslo, self._otelslo.call
-        entered = None
+        told, entered = watch.told, None
         try:
             step = watch.items().__next__
             while True:
@@ -83,7 +83,11 @@ class TrackedStream:
                 item = step()
                 here.reset(entered)
                 entered = None
-                watch.handed_over(item)
+                if told is not None:  # `handed_over`, flat: this is the path of every token
+                    try:
+                        told(item)
+                    except Exception as e:
+                        watch.fault(e)
                 try:
                     yield item
                 except GeneratorExit:
@@ -164,7 +168,7 @@ class _Watch:
         self.source = source
         self._site = site
         self._items: Any = None
-        self._told = call.stream(is_token)
+        self.told = call.stream(is_token)
 
     def items(self) -> Iterator[Any]:
         if self._items is None:
@@ -190,10 +194,13 @@ class _Watch:
 
     def handed_over(self, item: Any) -> None:
         try:
-            if self._told is not None:
-                self._told(item)
+            if self.told is not None:
+                self.told(item)
         except Exception as e:
-            self._site.fault(e)
+            self.fault(e)
+
+    def fault(self, error: Exception) -> None:
+        self._site.fault(error)
 
     def ended(self, error: BaseException) -> None:
         self.call.close(None if isinstance(error, StopIteration | StopAsyncIteration) else error)

@@ -112,6 +112,11 @@ class Judging:
         return self._streams is not None or self._asks_code
 
     @property
+    def per_item(self) -> bool:
+        """Whether a call that answers a batch is as many events as it has items, each with its share of the time."""
+        return bool(self.option("per") == "item")
+
+    @property
     def dated(self) -> bool:
         """Whether its events have a time of their own, and are counted in the history alone."""
         return getattr(self._indicator, "DATED", False)

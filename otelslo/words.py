@@ -26,6 +26,8 @@ class Words:
     attributes: dict[str, str] | None = None
     pace: Pace | None = None
     used: tuple[int | None, int | None] | None = None
+    items: object = None
+    payload_bytes: object = None
     clock_ns: Callable[[], int] = staticmethod(_CLOCK_NS)  # that the begin was read from
 
     def good(self) -> None:
@@ -48,6 +50,14 @@ class Words:
         """Attributes to group by, such as version="2026-11-01"."""
         told = {key: str(value) for key, value in attributes.items()}
         self.spoken, self.attributes = True, {**(self.attributes or {}), **told}
+
+    def batch(self, items: int) -> None:
+        """It answers so many items at once. Said before the model is called, it holds for a failure too."""
+        self.spoken, self.items = True, items
+
+    def payload(self, size_bytes: int) -> None:
+        """So many bytes came in, for objectives that group by the class of it."""
+        self.spoken, self.payload_bytes = True, size_bytes
 
     def tokens(self, count: int = 1) -> None:
         """So many tokens of a streamed answer have come now, together; 0: what comes next is no token.

@@ -123,6 +123,9 @@ class SLOMiddleware(Edge):
         value = body.environ.get("HTTP_" + name.upper().replace("-", "_"))
         return value if isinstance(value, str) else None
 
+    def _content_length(self, body: Body) -> str | None:
+        return body.environ.get("CONTENT_LENGTH") or None  # one of the two headers without HTTP_ before its name
+
     def _status(self, given: str | None) -> int | None:
         return None if given is None else int(given.split(" ", 1)[0])
 

@@ -110,6 +110,18 @@ def test_a_notice_says_what_it_rests_on(leading):
     assert notice.data["explanation"]["shares"]
 
 
+def test_a_notice_tells_the_class_of_what_was_lost(leading):
+    """Where it says more than the reason does."""
+    engine = leading(alerts={"guard": "off"})
+    play(engine, 60, good=9)
+    for error in (*19 * [MemoryError()], ConnectionError()):
+        engine.track("job").open().close(error)
+    play(engine, 60, good=9)
+    (text,) = {notice.text for notice in notices(engine) if notice.alert == "page-fast"}
+    assert "By reason: 100% exception" in text
+    assert "By class: 95% oom, 5% infrastructure" in text
+
+
 def test_status_and_history_show_it(leading):
     engine = leading(alerts={"guard": "off"})
     play(engine, 60, bad=1)
@@ -153,12 +165,29 @@ def test_a_single_failure_of_few_does_not_page(leading):
 
 
 def test_failures_of_one_cause_count_once():
-    def loss(reason="5xx", count=1, trace="", worker="1", at_s=0):
-        return Loss(at_s * SECOND_NS, 0, reason, count, "", 500, "", "", 0, trace, worker)
+    def loss(reason="5xx", count=1, trace="", worker="1", at_s=0, latency_ns=0):
+        return Loss(at_s * SECOND_NS, 0, reason, count, "", 500, "", "", latency_ns, trace, worker)
 
     assert shared([loss(), loss()]) == 0
     assert shared([loss(trace="a"), loss(trace="a", count=3), loss(trace="b")]) == 12
     assert shared([loss("crashed", 7), loss("crashed", 2, worker="2")]) == 42 + 2
+    assert shared([loss(count=31, latency_ns=5), loss(latency_ns=5)]) == 32 * 31
+    assert shared([loss(count=31), loss(count=3)]) == 0  # of `record_many`: events of their own
+
+
+def test_a_batch_that_fails_is_one_cause(make_engine):
+    """By item it is as many failures as it has items; nobody is woken by a single call."""
+    slo = SLO("calls", indicator="inference", options={"per": "item"}, target="99%")
+    for batches, pages in ((1, False), (40, True)):
+        engine = make_engine(slo, geometry=GEOMETRY)
+        engine.channels = NOWHERE
+        engine.runner.tick()
+        for error in [None] * 40 + [MemoryError()] * batches:
+            call = engine.track("job").open()
+            call.batch(1 if error is None else 64)
+            call.close(error)
+        play(engine, 60, good=1)
+        assert any(notice.alert == "page-fast" for notice in notices(engine)) is pages
 
 
 def test_the_slices_of_an_objective_burn_slice_by_slice(leading):

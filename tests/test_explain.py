@@ -86,14 +86,19 @@ def test_a_log_with_more_than_was_counted_is_not_exact():
 
 def test_reasons_are_exact_from_the_cells_when_all_failures_ever_are_the_span_s():
     found = explain(MONTH, Counts(90, 10), HOUR_NS, [loss(3)], reasons={"crashed": 4, "5xx": 6})
-    by_reason, by_route = found.breakdowns[:2]
+    by_reason, by_class, by_route = found.breakdowns[:3]
     assert [(s.values, s.count, s.share, s.exact) for s in by_reason.shares] == [
         (("5xx",), 6, Fraction(3, 5), True),
         (("crashed",), 4, Fraction(2, 5), True),
     ]
+    assert [(s.values, s.count, s.exact) for s in by_class.shares] == [
+        (("error",), 6, True),
+        (("infrastructure",), 4, True),
+    ]
     assert (by_route.exact, by_route.told) == (False, 3)
-    assert "Shares by reason are exact; the others are those of a sample: the loss log has 3 of the 10 bad events" in (
-        explain_text(found)
+    assert (
+        "Shares by reason, class are exact; the others are those of a sample: the loss log has 3 of the 10 bad events"
+        in (explain_text(found))
     )
 
 
@@ -108,7 +113,7 @@ def test_groups_together_are_exact_from_their_counts():
 
 def test_a_group_by_itself_is_not_broken_down_by_group():
     found = explain(replace(MONTH, group="route=/pay"), Counts(9, 1), HOUR_NS, [loss(group="route=/pay")])
-    assert [one.by for one in found.breakdowns] == [(name,) for name in DIMENSIONS if name != "group"]
+    assert [one.by for one in found.breakdowns] == [(name,) for name in DIMENSIONS if name not in ("class", "group")]
 
 
 def test_together_of_one_is_itself():
@@ -238,6 +243,7 @@ def test_shares_equal_a_plain_loop(losses, order, size, more):
     for one in losses:
         known = {name: str(getattr(one.loss, name, "") or "") for name in DIMENSIONS}
         known["group"] = RowKey.parse(one.row_key).group or ""
+        known["class"] = {"5xx": "error", "crashed": "infrastructure"}[one.loss.reason]
         sums[tuple(known[name] for name in by)] += one.loss.count
     assert {share.values: share.count for share in found.shares} == dict(sums)
     assert sum(share.share for share in found.shares) == (1 if losses else 0)

@@ -34,6 +34,7 @@ DEFINITIONS = (
     VALUES
     | PROMISE
     | {"match", "group", "rules", "validity", "verdicts", "indicators", "maintenance", "recurrence", "slo"}
+    | {"sizes"}
 )
 DECIDERS = VALUES | PROMISE | {"budget", "burn", "notes", "status"}
 RING = VALUES | {"kernels", "ring"}
@@ -44,6 +45,7 @@ ENGINE = (
     | {"latencies", "evaluate", "tally", "names", "objective", "plans", "config"}
     | {"attendance", "calls", "faults", "features", "genai", "judging", "labels", "limit", "limits", "marks"}
     | {"observing", "policy", "registry", "serving"}
+    | {"sizes"}
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
@@ -72,7 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shorthand": {"errors", "window"},
     "definition": VALUES | PROMISE | {"policy"},
     "match": {"errors", "event"},
-    "group": VALUES | {"match"},
+    "group": VALUES | {"match", "sizes"},
     "validity": VALUES | {"match"},
     "indicators": VALUES | {"drift", "endpoint", "indicators", "match", "quality", "throughput"},
     "rules": VALUES | {"indicators", "validity"},
@@ -87,15 +89,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "oomwatch": {"cgroup"},
     "sampling": DEFINITIONS | {"engine", "limit", "looplag", "measured", "process", "readings"},
     "verdicts": VALUES | {"indicators", "match", "rules", "validity"},
-    "slo": DEFINITIONS | {"keys", "policy", "predicting"},
-    "predicting": DEFINITIONS - {"slo"},
+    "slo": DEFINITIONS | {"keys", "loss_class", "policy", "predicting"},
+    "predicting": (DEFINITIONS - {"slo"}),
     "budget": {"burn", "counts", "window"},
     "burn": {"counts", "window"},
     "status": DECIDERS,
     "capacity": {"counts", "throughput", "window"},
     "binomial": set(),
     "explanation": DECIDERS - {"clock"},
-    "explain": (DECIDERS - {"clock"}) | {"explanation"},
+    "explain": (DECIDERS - {"clock"}) | {"explanation", "loss_class"},
     "policy": DECIDERS - {"clock", "notes"},
     "serving": VALUES | {"budget", "evaluate", "explain", "policy", "status"},
     "marks": {"errors", "exporters", "notes", "oncall"},
@@ -115,10 +117,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "observing": VALUES | {"exporters", "limit", "limits", "ring"},
     "registry": VALUES | {"exporters", "limits", "ring"},
     "asking": {"limit"},
-    "config": DEFINITIONS | {"channels", "document", "exporters", "genai", "limit", "openslo", "policy"},
+    "config": DEFINITIONS
+    | {"channels", "document", "exporters", "genai", "limit", "openslo", "policy", "toml_document"},
     "attendance": VALUES | {"kernels", "plans", "ring"},
     "document": {"errors"},
-    "lint": DEFINITIONS | {"alerting", "binomial", "policy", "routes"},
+    "lint": DEFINITIONS | {"alerting", "binomial", "limit", "policy", "routes"},
     "openslo": DEFINITIONS | {"document", "openslo"},
     "judging": DEFINITIONS | RING | {"attendance", "genai", "names", "objective", "plans"},
     "notice": {"errors"},
@@ -153,19 +156,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "words": {"clock", "stream"},
     "failure": {"errors", "event"},
     "coldstart": {"words"},
-    "calls": {
-        "chunks",
-        "genai",
-        "clock",
-        "coldstart",
-        "engine",
-        "errors",
-        "event",
-        "exchange",
-        "failure",
-        "stream",
-        "words",
-    },
+    "calls": {"chunks", "clock", "coldstart", "engine", "errors", "event", "exchange", "failure", "genai"}
+    | {"items", "sizes", "stream", "words"},
     "faults": RING | {"plans"},
     "standing": ENGINE,
     "batch": {"calls", "engine", "kernels"},
@@ -187,7 +179,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "body_pace": {"chunks", "exchange", "stream"},
     "sites": {"engine", "errors", "event", "exchange", "routes"},
     "frameworks": {"routes"},
-    "edge": DEFINITIONS | {"default", "engine", "exchange", "failure", "routes", "sites", "switch"},
+    "edge": DEFINITIONS | {"default", "engine", "exchange", "failure", "items", "routes", "sites", "switch"},
     "asgi": DEFINITIONS | {"body_pace", "edge", "engine", "exchange", "frameworks", "looplag", "routes", "sites"},
     "body": {"event", "exchange", "wsgi"},
     "wsgi": DEFINITIONS | {"body", "edge", "engine", "exchange", "frameworks", "routes"},
@@ -208,6 +200,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "label_lines": {"errors", "label_record", "labelled", "limits"},
     "label_endpoint": {"default", "engine", "errors", "label_lines", "secret"},
     "labels": VALUES | {"inbox", "label_record", "labelling", "limits", "slo"},
+    "sizes": {"errors", "event"},
+    "items": {"engine", "event"},
+    "loss_class": {"failure"},
+    "toml_document": {"document", "errors"},
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otelslo import SLO, config
+from otelslo import SLO, Limit, config
 from otelslo.alerts import default_tiers
 from otelslo.errors import DefinitionError
 from otelslo.lint import NOTE, SEVERITIES, Finding, lint
@@ -374,3 +374,30 @@ def test_every_tier_by_default_has_no_warning_of_its_own() -> None:
             found = linted({"window": window, "target": target, "runbook_url": QUIET["runbook_url"]})
             assert [one for one in found if one.severity != NOTE] == []
     assert default_tiers(30 * DAY_NS, SLO("x").target_ratio, slice_ns=HOUR_NS)
+
+
+# ── limits ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+LIMITS = {
+    "a value holds for ever": ({"limit": "90d"}, "never-stale", "note", ("stale_after",), "holds for ever"),
+    "nothing is within it": ({"limit": 0}, "zero-limit", "note", ("limit",), "however small"),
+    "a page without a runbook": (
+        {"limit": 0.1, "severity": "page"}, "no-runbook", "note", ("runbook_url",), "what they are to do",
+    ),
+    "nobody is told": ({"limit": 1, "notify": ["cat"]}, "unheard", "error", ("notify",), "no channel 'cat'"),
+    "a page to the log": ({"limit": 1, "severity": "page"}, "unheard", "note", ("notify",), "wakes nobody"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("definition", "rule", "severity", "path", "problem"), LIMITS.values(), ids=LIMITS)
+def test_what_is_wrong_with_a_limit(definition, rule, severity, path, problem):
+    found = lint([], limits=[Limit("age", **definition)], channels={"log": "log"})
+    (one,) = [one for one in found if one.rule == rule]
+    assert (one.severity, one.path) == (severity, path)
+    assert problem in one.problem
+    assert one.place == f"limit 'age'.{path[0]}"
+
+
+def test_a_right_limit_is_left_in_peace():
+    quiet = Limit("age", limit="90d", stale_after="2d", severity="page", runbook_url="https://runbooks.example.com")
+    asked = Limit("drift", limit=0.1, value=lambda: 0, notify=["hook"])
+    assert lint([], limits=[quiet, asked], channels={"hook": "webhook"}) == []

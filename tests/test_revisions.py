@@ -8,7 +8,7 @@ import math
 import pytest
 from drive import advance
 
-from otelslo import SLO, Engine
+from otelslo import SLO, Engine, Limit
 from otelslo.clock import ManualClock
 from otelslo.revisions import revisions
 
@@ -74,3 +74,16 @@ def numbers(value):
             yield from numbers(one)
     elif isinstance(value, int | float):
         yield value
+
+
+def test_changes_of_limits_are_told_too():
+    def limited(*limits):
+        return json.dumps({"slos": [SLO("a").definition()], "limits": [limit.definition() for limit in limits]})
+
+    before = limited(Limit("age", limit="90d"), Limit("gone", limit=1))
+    after = limited(Limit("age", limit="30d", severity="page"), Limit("drift", limit=0.1))
+    assert revisions(before, after) == [
+        "age: limit 90d -> 30d, severity changed",
+        "drift: added, never more than 0.1",
+        "gone: removed",
+    ]

@@ -132,6 +132,8 @@ def test_goodput_of_six_requests():
     )
     by_all = {name: outcome(EVERY, *how) for name, how in SIX.items()}
     assert by_all == by_two | {"e": "bad stalled"}
+    good = [sum(one == "good" for one in outcomes.values()) for outcomes in (by_two, by_all)]
+    assert [Fraction(n, 6) for n in good] == [Fraction(1, 2), Fraction(1, 3)]  # a second over 6 s, and of all requests
     a, e = SIX["a"][0], SIX["e"][0]
     # By the last token, not by the late close.
     assert [a.tpot_within(limit_ns) for limit_ns in (50 * MS - 1, 50 * MS)] == [False, True]

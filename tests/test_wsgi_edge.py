@@ -394,7 +394,7 @@ BREAKS = {
     "plan": lambda edge, patch: patch.setattr(edge.engine, "plan_for", broken),
     "route": lambda edge, patch: patch.setattr(edge._sites, "chosen", broken),
     "strings": lambda edge, patch: patch.setattr(edge.engine.names, "string", broken),
-    "rows": lambda edge, patch: [patch.setattr(o, "entry", broken) for o in edge.engine.objectives],
+    "rows": lambda edge, patch: [patch.setattr(o, "entries", broken) for o in edge.engine.objectives],
 }
 
 

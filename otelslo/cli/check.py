@@ -30,9 +30,9 @@ MEAN_MONTH_NS = DAY_NS * 3_652_425 // 120_000  # a twelfth of 365.2425 days
 
 _HELP = """Check a configuration and show what it promises.
 
-    FILE is a YAML file, a Python file that has `slos`, or "package.module:slos". Without it: $OTELSLO_CONFIG, then
-    ./slo.yaml, then the default objective. Code that it names is imported from this directory, too. Exit code 2 if it
-    is wrong, with file, line and remedy; warnings count only with --strict, as exit code 1.
+    FILE is a YAML or TOML file, a Python file that has `slos`, or "package.module:slos". Without it: $OTELSLO_CONFIG,
+    then ./slo.yaml, then the default objective. Code that it names is imported from this directory, too. Exit code 2 if
+    it is wrong, with file, line and remedy; warnings count only with --strict, as exit code 1.
 
     \b
     Examples:
@@ -80,7 +80,7 @@ def command(file: str | None, rules: bool, as_openslo: bool, app: str | None, st
 def _linted(loaded: config.Config, app: str | None) -> list[Finding]:
     routes = None if app is None else leaves(app)
     kinds = {name: kind for name, (kind, _) in loaded.channels.items()} or DEFAULT_CHANNELS
-    return lint(loaded.slos, routes, channels=kinds, now_wall_ns=time.time_ns())
+    return lint(loaded.slos, routes, channels=kinds, now_wall_ns=time.time_ns(), limits=loaded.limits)
 
 
 def _channels(loaded: config.Config) -> Iterator[tuple[str, str]]:
@@ -123,10 +123,10 @@ def _exit_code(severities: Collection[str], strict: bool) -> int:
 
 def _show(loaded: config.Config, found: Sequence[Finding], rules: bool, as_json: bool, wrong: bool) -> None:
     resolved = [_resolved(slo, rules) for slo in loaded.slos]
-    for shown in resolved:
+    limits = [limit.definition() for limit in loaded.limits]
+    for shown in resolved + limits:
         own = [finding for finding in found if finding.slo == shown["name"]]
         shown["findings"] = [finding.to_json(loaded.place(finding.slo, finding.path)) for finding in own]
-    limits = [limit.definition() for limit in loaded.limits]
     if as_json:
         click.echo(json.dumps(resolved + limits, indent=2))
         return
@@ -135,7 +135,7 @@ def _show(loaded: config.Config, found: Sequence[Finding], rules: bool, as_json:
 
     out = tables.console()
     draw(out, loaded.path, resolved, limits, wrong=wrong)
-    draw_findings(out, resolved)
+    draw_findings(out, resolved + limits)
 
 
 def _resolved(slo: SLO, rules: bool) -> dict[str, Any]:

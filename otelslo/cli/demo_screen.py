@@ -56,7 +56,7 @@ class Screen:
             g = tables.glyphs(self._out)
             left = [f"{s.slo} {tables.budget_left(s, g, s.budget).plain}" for s in self._run.statuses]
             self._out.print(Text(f"{self._run.elapsed_s:5.1f} s    {self._ledger().plain}"), soft_wrap=True)
-            self._out.print(Text(f"           budget  {', '.join(left)}"), soft_wrap=True)
+            self._out.print(Text(f"           budget of what came so far  {', '.join(left)}"), soft_wrap=True)
 
     def _picture(self) -> Group:
         run = self._run

@@ -225,6 +225,7 @@ class Move:
             "bad": self.events.bad,
             "met": [self.before.met, self.after.met],
             "budget_remaining_ratio": [_ratio(self.before.budget), _ratio(self.after.budget)],
+            "full_budget_remaining_ratio": [_ratio(self.before.full_budget), _ratio(self.after.full_budget)],
         }
 
 

@@ -35,7 +35,7 @@ _MOST_CRASHES = 3
 _HELP = """Say what burned the budget of the objective SLO: how many events, how fast, and who had which share.
 
     Without --last: the last hour (or the shortest of 2h, 6h, 1d and 3d in which anything failed), then the objective's
-    whole window. Without --by: each of reason, route, status, exception, group and version by itself;
+    whole window. Without --by: each of reason, class, route, status, exception, group and version by itself;
     "--by route,version" is by both together, and --by may be given again for another breakdown. The groups of a grouped
     objective are taken together; --group is for one of them.
 
@@ -54,7 +54,7 @@ _HELP = """Say what burned the budget of the objective SLO: how many events, how
 @click.argument("slo")
 @click.option("--group", help="One group of the objective, as `otelslo status` names it.")
 @click.option("--last", metavar="DURATION", help="The span to explain, such as 6h.")
-@click.option("--by", multiple=True, metavar="NAMES", help="reason, route, status, exception, group, version.")
+@click.option("--by", multiple=True, metavar="NAMES", help="reason, class, route, status, exception, group, version.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list, one object per span.")
 @click.option("--state-dir", metavar="DIR", help="Where the workers keep their state. [$OTELSLO_STATE_DIR, .otelslo]")
 def command(
@@ -141,6 +141,7 @@ class Case:
             bad_by_group={one.group: one.counts.bad for one in events} if self.in_sum else None,
             excluded_since=sum((one.excluded_since for one in events), Counts()),
             planned_bad=sum(one.planned_bad for one in events),
+            loss_classes=self.definition.loss_classes,
         )
 
     def over(self, start_ns: int, in_events: bool = False) -> list[Status]:

@@ -122,7 +122,10 @@ class RateIndicator(Indicator, Protocol):
 class DatedIndicator(Indicator, Protocol):
     """A member whose events have a time of their own: `DATED` tells that they are counted in the history, in the slot
     of that time, by whoever joins or closes them, and never on the request path. Their KIND is "prediction", or one
-    that no edge reports. `TICKETS_ONLY` may be True of any member: its default alerts page nobody.
+    that no edge reports.
+
+    Of any member, `TICKETS_ONLY` may be True: its default alerts page nobody; and `LOSS_CLASS` be the class of its own
+    bad reasons in explanations, such as "quality" (see `otelslo.loss_class`).
     """
 
     @property

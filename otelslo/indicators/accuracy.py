@@ -12,6 +12,7 @@ from otelslo.indicators import _labels as labels
 from otelslo.labelled import Labelled
 
 KIND, DATED, TICKETS_ONLY = labels.KIND, True, True
+LOSS_CLASS = "quality"
 OPTIONS = labels.options()
 RULES = labels.table(
     labels.good("right", "the output is what the label says"),

@@ -21,6 +21,7 @@ from otelslo.labelled import Labelled
 from otelslo.quality.text import Bleu, BleuCounts
 
 KIND, DATED, TICKETS_ONLY, DAILY, TEXTS = labels.KIND, True, True, True, True
+LOSS_CLASS = "quality"
 _ORDERS = (1, 2, 3, 4)
 
 

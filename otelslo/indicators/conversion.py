@@ -13,6 +13,7 @@ from otelslo.labelled import Labelled
 from otelslo.window import parse_positive_duration
 
 KIND, DATED, TICKETS_ONLY = labels.KIND, True, True
+LOSS_CLASS = "quality"
 OPTIONS = labels.options(
     lapsed=labels.BAD,
     positive=Option(labels.parse_positive_class, default="1", example="1", free=True),

@@ -22,6 +22,7 @@ from otelslo.quality.confusion import METRICS, Confusion
 from otelslo.quality.sample import parse_share
 
 KIND, DATED, TICKETS_ONLY, DAILY = labels.KIND, True, True, True
+LOSS_CLASS = "quality"
 BINARY = "binary"
 OPTIONS = daily.options(
     bar=Option(parse_share, required=True, example="80%"),

@@ -14,6 +14,7 @@ from otelslo.indicators import _labels as labels
 from otelslo.labelled import JUDGE_ERROR, VERDICTS, Labelled, number_of
 
 KIND, DATED, TICKETS_ONLY = labels.KIND, True, True
+LOSS_CLASS = "quality"
 OPTIONS = labels.options()
 RULES = labels.table(
     labels.good("supported", "the label says that the output is supported"),

@@ -17,6 +17,7 @@ KIND = "call"
 COLD_START = "cold_start"
 _SLOW = Outcome("bad", "slow")
 _COLD = Outcome("excluded", COLD_START)
+_EMPTY_BATCH = "empty_batch"
 
 
 def _parse_cold_start(value: Any) -> str:
@@ -25,8 +26,15 @@ def _parse_cold_start(value: Any) -> str:
     return str(value)
 
 
+def _parse_per(value: Any) -> str:
+    if value not in ("call", "item"):
+        raise BadValue(f"{shown(value)} says not what is counted", "Write call or item")
+    return str(value)
+
+
 OPTIONS = {
     "threshold": Option(parse_positive_duration, example="500ms"),
+    "per": Option(_parse_per, default="call", example="item"),
     "cancel_after": Option(parse_positive_duration, default=10 * SECOND_NS, example="10s"),
     "cascade": Option(parse_positive_duration, default=60 * SECOND_NS, example="60s"),
     COLD_START: Option(_parse_cold_start, default="count", example="exclude"),
@@ -97,8 +105,19 @@ RULES = (
     rule("client_error", "an exception that is surely the client's", Outcome("excluded", "client_error")),
     rule("4xx", "refused, a client error", Outcome("excluded", "client_error")),
     _ColdStart(COLD_START, "it met a model not yet loaded", _COLD, _COLD),
+    rule(_EMPTY_BATCH, "it returned and had no item, where items are counted", Outcome("excluded", _EMPTY_BATCH)),
 )
 _TABLE = {line.key: line for line in RULES}
+
+
+def keys_by(event: Event, options: Options) -> tuple[str, ...]:
+    """`keys`, as far as the options make a difference of them; before them "empty_batch" where items are counted."""
+    told = keys(event)
+    if told[0] == COLD_START and options[COLD_START] == "count":
+        told = told[1:]
+    if event.batch == 0 and options["per"] == "item" and event.ending is Ending.COMPLETE:
+        return (_EMPTY_BATCH, *told)
+    return told
 
 
 def keys(event: Event) -> tuple[str, ...]:
@@ -115,6 +134,5 @@ def answered(options: Options) -> Judgement:
 
 
 def judge(event: Event, options: Options) -> Judgement:
-    """The outcome by the table; where cold starts count, as if it had been warm."""
-    told = keys(event)
-    return by_table(_TABLE, told[1:] if told[0] == COLD_START and options[COLD_START] == "count" else told, options)
+    """The outcome by the table."""
+    return by_table(_TABLE, keys_by(event, options), options)

@@ -19,6 +19,7 @@ from otelslo.quality.sample import parse_share
 from otelslo.quality.text import ROUGES, MeanCounts, rouge
 
 KIND, DATED, TICKETS_ONLY, DAILY, TEXTS = labels.KIND, True, True, True, True
+LOSS_CLASS = "quality"
 OPTIONS = daily.options(
     bar=Option(parse_share, required=True, example="0.4"),
     variant=Option(labels.one_of(*ROUGES), default="rougeL", example="rougeL"),

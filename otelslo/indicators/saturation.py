@@ -21,6 +21,7 @@ from otelslo.indicators import Option, Options, Rule, by_table, rule
 from otelslo.window import format_duration, format_target, parse_positive_duration
 
 KIND = "sample"
+LOSS_CLASS = "overload"
 OWN_EVENTS = True
 # Slots of five minutes are there anyway; finer slices make every row of the ring several times as large.
 SLICED: Mapping[str, str] = {"slice": "5m", "slice_target": "95%"}

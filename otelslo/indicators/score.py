@@ -17,6 +17,7 @@ from otelslo.indicators import _labels as labels
 from otelslo.labelled import Labelled, number_of
 
 KIND, DATED, TICKETS_ONLY = labels.KIND, True, True
+LOSS_CLASS = "quality"
 OPTIONS = labels.options(
     bar=Option(labels.parse_number, required=True, example="4"),
     of=Option(labels.one_of("truth", "score", "error"), default="truth", example="truth"),

@@ -159,10 +159,19 @@ def _tally(batch: int, cells: int, rows: int, histogram: int) -> int:
 
 def record_many(page: int, batch: int) -> int:
     """A batch by one commit; answers the events refused. `batch`: number, addresses of int8 outcomes (8-byte aligned,
-    padded to 8) and int64 latencies, then the plans of good, bad and excluded, which name the same rows in order."""
+    padded to 8) and int64 latencies, then the plans of good, bad and excluded, which name the same rows in order.
+
+    With 0 for the outcomes' address they are all alike: number, 0, their latency, their one plan, and the token of the
+    request that they belong to, as in `end`.
+    """
     block = attached_block(page)
     if block == 0:
         return at.NOT_ATTACHED
+    if load(batch + 8) == 0:
+        if load(batch + 32) < load(page + at.P_ATTACHED):
+            return at.NOT_ATTACHED
+        commit(page, block, load(batch + 24), load(batch + 16), load(batch), 0)
+        return 0
     cells = page + at.P_BATCH_CELLS
     plan = load(batch + 24)
     rows = load(plan)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from otelslo.lint import alerts, labels, overlap, promise, scope, steps
+from otelslo.limit import Limit
+from otelslo.lint import alerts, bounds, labels, overlap, promise, scope, steps
 from otelslo.lint.finding import ERROR, NOTE, SEVERITIES, WARNING, Finding
 from otelslo.routes import Leaf
 from otelslo.slo import SLO
@@ -22,12 +23,14 @@ def lint(
     *,
     channels: Mapping[str, str] | None = None,
     now_wall_ns: int | None = None,
+    limits: Sequence[Limit] = (),
 ) -> list[Finding]:
-    """All findings, by SLO in their order, the gravest of each first.
+    """All findings, by SLO and then by limit in their order, the gravest of each first.
 
     Args:
         routes: the app's; a mere template answers every method, and websockets too. None: not compared.
         channels: kinds of the channels that there are, by name. None: not compared.
+        limits: that go with the SLOs.
         now_wall_ns: unix ns, from which on planned maintenance is looked at. None: it is not.
     """
     leaves = None if routes is None else [_leaf(route) for route in routes]
@@ -38,7 +41,10 @@ def lint(
         found += alerts.of(slo, channels)
         found += steps.of(slo)
         found += labels.of(slo)
-    order = {slo.name: number for number, slo in enumerate(slos)}
+    for limit in limits:
+        found += bounds.of(limit, channels)
+    names = [slo.name for slo in slos] + [limit.name for limit in limits]
+    order = {name: number for number, name in enumerate(names)}
     return sorted(found, key=lambda one: (order[one.slo], SEVERITIES.index(one.severity)))
 
 

@@ -11,6 +11,7 @@ from otelslo.lint.finding import ERROR, NOTE, WARNING, Finding, at
 from otelslo.lint.patterns import likely, within
 from otelslo.match import Globs
 from otelslo.routes import Leaf
+from otelslo.sizes import CLASS_KEYS
 from otelslo.slo import SLO
 from otelslo.validity import Exclusion
 
@@ -19,7 +20,7 @@ _NAMES = {
     **{"probe": "probe", "sample": "sample of a gauge", "prediction": "prediction"},
 }
 _REQUESTS = ("http", "websocket")
-_BOUNDED = (*FACTS, "version")  # as many as the app has, or as many as there are releases
+_BOUNDED = (*FACTS, "version", *CLASS_KEYS)  # as many as the app has, or as many as there are releases or classes
 _DEFAULT_GROUPS = 50
 
 

@@ -49,7 +49,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def slo(**lines: str) -> str:
     """One SLO, a key a line from line 2 on: name first."""
-    keys = {"name": "a", "target": '"99.9%"', "window": "30d"} | lines
+    keys = {"name": "a", "target": '"99.9%"'} | ({} if "calendar" in lines else {"window": "30d"}) | lines
     return "slos:\n  - " + "\n    ".join(f"{key}: {value}" for key, value in keys.items()) + "\n"
 
 
@@ -177,7 +177,8 @@ BAD = {
     "window too long": (slo(window="900d"), 4, "Use 400d at most"),
     "window negative": (slo(window='"-30d"'), 4, "above zero"),
     "window of a month": (slo(window="1month"), 4, "30d"),
-    "calendar window": (slo(calendar="moon"), 5, "Did you mean 'month'?"),
+    "calendar window": (slo(calendar="moon"), 4, "Did you mean 'month'?"),
+    "two windows": (slo(calendar="month", window="30d"), 5, "Leave one out"),
     "not a list": ("slos: {name: a}\n", 1, "slos:"),
     "empty": ("", 1, "slos:"),
     "a key twice": (slo() + "    window: 7d\n", 5, "Keep one"),
@@ -377,3 +378,14 @@ def test_the_group_shows_all_commands_and_the_version() -> None:
     assert {"demo", "check", "status"} <= set(invoke("--help").output.split())
     assert "otelslo" in invoke("--version").output
     assert invoke("stauts").exit_code == 2
+
+
+# ── limits ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_limits_are_linted_at_their_lines(written) -> None:
+    path = written("limits:\n  - name: drift\n    limit: 0\n    severity: page\n")
+    (limit,) = json.loads(run(path, "--json").output)
+    assert {one["rule"]: one["place"] for one in limit["findings"]} == {
+        "zero-limit": f"{path}:3:12",
+        **dict.fromkeys(("never-stale", "no-runbook", "unheard"), f"{path}:2:5"),
+    }
+    assert "every value above 0 breaches it" in " ".join(run(path).output.split())

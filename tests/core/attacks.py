@@ -55,6 +55,12 @@ def batch(victim: Victim) -> None:
     victim.record_many([victim.good, victim.bad, victim.excluded], *BATCH)
 
 
+def batch_of_one_call(victim: Victim) -> None:
+    """A call of six items: five alike, then its end."""
+    assert victim.record_alike(victim.bad, len(BATCH[0]), 5, victim.token) == 0
+    victim.end(victim.token, victim.bad)
+
+
 def add(victim: Victim) -> None:
     victim.add([(row, cell, count) for row in victim.rows for cell, count in BINS])
 
@@ -94,7 +100,10 @@ def attach_new(victim: Victim) -> None:
 
 OPERATIONS: dict[str, Callable[[Victim], None]] = {
     f.__name__: f
-    for f in (begin, end_good, end_bad, request, batch, add, open_all, new_row, new_names, attach, settle, attach_new)
+    for f in (
+        *(begin, end_good, end_bad, request, batch, batch_of_one_call, add, open_all, new_row, new_names),
+        *(attach, settle, attach_new),
+    )
 }
 
 

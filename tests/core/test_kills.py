@@ -29,6 +29,7 @@ ORDINARY = [
     ("open_all", KILL, 3, NEXT_COARSE),
     ("open_all", STOP, 1, SHARED),
     ("batch", KILL, 2, NEXT_SLOT),
+    ("batch_of_one_call", KILL, 2, NEXT_SLOT),
     *[("add", fault, 3, NEXT_SLOT) for fault in (KILL, STOP)],
     ("settle", KILL, 3, SAME_SLOT),
     ("settle", STOP, 1, NEXT_SLOT),
@@ -42,7 +43,7 @@ ORDINARY = [
 WHOLE = [
     (operation, fault, rows, slots)
     for operation in (
-        *("begin", "end_good", "end_bad", "request", "batch", "add", "open_all"),
+        *("begin", "end_good", "end_bad", "request", "batch", "batch_of_one_call", "add", "open_all"),
         *("settle", "attach", "attach_new", "new_row", "new_names"),
     )
     for fault in (KILL, STOP)

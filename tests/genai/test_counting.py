@@ -8,7 +8,7 @@ from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 import pytest
-from drive import CHUNK, LAST, Request, advance, http_scope
+from drive import CHUNK, LAST, Request, advance, groups, http_scope
 from exporters.reports import attributes, encoded, report_of
 
 import otelslo
@@ -122,6 +122,26 @@ def test_a_client_counts_chunks_and_the_tokens_that_the_last_one_tells(make_engi
         ("gen_ai.client.token.usage", series | {("gen_ai.token.type", "input")}): (1, 5.0),
         ("gen_ai.client.token.usage", series | {("gen_ai.token.type", "output")}): (1, 17.0),
     }
+
+
+@pytest.mark.parametrize(("per", "good"), [("call", 3), ("item", 12)])
+def test_calls_of_one_class_of_batches_are_counted_each(make_engine, per, good) -> None:
+    """A batch is one call with the tokens of all its items, whether an objective counts items or calls."""
+    slo = SLO("model", indicator="inference", options={"per": per}, group_by="batch_class")
+    engine = make_engine(slo, gen_ai=[CLIENT])
+
+    @otelslo.track("chat", engine=engine)
+    def ask() -> None:
+        current().batch(4)
+        current().usage(input_tokens=8)
+        advance(engine, ns=MS)
+
+    for _ in range(3):
+        ask()
+    assert groups(engine, "model") == {"batch_class=2-8": {"good": good}}
+    counted = told(engine)
+    assert counted["gen_ai.client.operation.duration", NAMES | MODEL] == (3, 0.003)
+    assert counted["gen_ai.client.token.usage", NAMES | MODEL | {("gen_ai.token.type", "input")}] == (3, 24.0)
 
 
 def test_the_app_tells_model_and_tokens(make_engine) -> None:
