@@ -24,6 +24,7 @@ _SECRET, _HOW_MANY = "label_secret", "predictions_kept"
 _SLOT = ("predicted", "labelled", "lapsed", "gone", "corrected")
 _KEPT = "model, id, at_wall_ns, output, score, attributes, states, truth, truth_key, told_wall_ns"
 _ROW = 'row, key, slo, meaning, "group", within_ns, otherwise'
+_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 Fetch = Callable[[str, tuple[object, ...]], list[Any]]
 
 
@@ -81,7 +82,7 @@ class LabelBook:
     def update(self, kept: Kept) -> None:
         self._db.execute(
             "UPDATE predictions SET states = ?, truth = ?, truth_key = ?, told_wall_ns = ? WHERE model = ? AND id = ?",
-            (*_values(kept)[6:], kept.model, kept.id),
+            (*_changing(kept), kept.model, kept.id),
         )
 
     def older_than(self, wall_ns: int, most: int, limit: int) -> list[tuple[Kept, bool]]:
@@ -316,19 +317,16 @@ class LabelsReader:
 
 
 def _values(kept: Kept) -> tuple[object, ...]:
+    output = None if kept.output is None else _json(kept.output)
+    attributes = _json(dict(kept.attributes)) if kept.attributes else "{}"
+    return (kept.model, kept.id, kept.at_wall_ns, output, kept.score, attributes, *_changing(kept))
+
+
+def _changing(kept: Kept) -> tuple[object, ...]:
+    """What a label changes."""
     open_draw = any(state is not None and state[0] == CANDIDATE for state in kept.states.values())
-    return (
-        kept.model,
-        kept.id,
-        kept.at_wall_ns,
-        None if kept.output is None else json.dumps(kept.output),
-        kept.score,
-        json.dumps(dict(kept.attributes)),
-        json.dumps(kept.states),
-        json.dumps(kept.truth) if open_draw and kept.truth is not None else None,
-        kept.truth_key,
-        kept.told_wall_ns,
-    )
+    truth = _json(kept.truth) if open_draw and kept.truth is not None else None
+    return (_json(kept.states), truth, kept.truth_key, kept.told_wall_ns)
 
 
 def _kept(row: Any) -> Kept:
@@ -340,4 +338,4 @@ def _kept(row: Any) -> Kept:
 
 
 def _load(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
+    return None if text is None else {} if text == "{}" else json.loads(text)
