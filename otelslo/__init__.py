@@ -25,6 +25,7 @@ from otelslo.engine import Engine
 from otelslo.errors import CapacityError, DefinitionError, OtelsloError, StateError
 from otelslo.event import Event
 from otelslo.failure import classify_failures
+from otelslo.judge import judged
 from otelslo.label_endpoint import labels_app
 from otelslo.limit import Limit
 from otelslo.slo import SLO
@@ -48,6 +49,7 @@ __all__ = [
     "budget_allows",
     "classify_failures",
     "current",
+    "judged",
     "labels_app",
     "loaded",
     "log_label",

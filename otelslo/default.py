@@ -42,6 +42,13 @@ def engine() -> Engine:
         return _engine[0]
 
 
+def fault(reason: str, detail: str) -> bool:
+    """Count a fault of ours on the process's own engine, and whether there is one. Never raises."""
+    if _engine:
+        _engine[0].fault(reason, detail)
+    return bool(_engine)
+
+
 def running(given: Engine | None = None) -> Engine | None:
     """`given`, else the process's own engine, started, which takes seconds the first time. Never raises.
 

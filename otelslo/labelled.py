@@ -20,6 +20,8 @@ JUDGE_ERROR = "judge_error"
 
 _WRITTEN = re.compile(r"-?(?:0|[1-9][0-9]{0,39})(?:\.[0-9]{1,40})?")
 _NUMBER = re.compile(r"[-+]?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][-+]?[0-9]{1,2})?")
+_TINY_OR_HUGE = re.compile(r"-?[1-9](?:\.[0-9]{1,16})?e[-+][0-9]{2,3}")
+_MOST_DIGITS = 40
 _TRUTHS = {"true": "1", "True": "1", "TRUE": "1", "false": "0", "False": "0", "FALSE": "0"}
 _CLASS_REMEDY = "Give a text, a number or a yes/no value"
 
@@ -52,7 +54,7 @@ def class_key(value: object) -> str:
     if isinstance(plain, str):
         if plain in _TRUTHS:
             return _TRUTHS[plain]
-        return _written(Decimal(plain)) if _WRITTEN.fullmatch(plain) else plain
+        return _written(Decimal(plain)) if _is_written(plain) else plain
     return _written(Decimal(repr(plain)) if isinstance(plain, float) else Decimal(int(plain)))
 
 
@@ -62,7 +64,8 @@ def same_class(one: object, other: object) -> bool:
 
 
 def plain_class(value: object) -> Class:
-    """A class as a plain value that JSON and SQLite know: numpy's and torch's scalars become Python's.
+    """A class as a plain value that JSON and SQLite know: numpy's and torch's scalars become Python's, and a Decimal
+    the text that a file would have of it.
 
     Raises:
         BadValue: None, NaN, an infinity, or what is no plain value.
@@ -80,14 +83,18 @@ def plain_class(value: object) -> Class:
         return int(value)
     if isinstance(value, float) and math.isfinite(value):
         return float(value)
+    if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) < _MOST_DIGITS:
+        return _written(value)
     raise BadValue(f"{shown(value)} is no class", _CLASS_REMEDY)
 
 
 def number_of(value: object) -> Fraction | None:
-    """The number that a label or a score is, exactly as it is written: 0.7 and "0.7" are 7/10; None if it is none.
+    """The number that a label, a score or a bar is, exactly as it is written: 0.7 and "0.7" are 7/10. None if none.
 
     Yes/no values are no numbers, nor are NaN and infinities. Texts may have an exponent: "1e-3".
     """
+    if isinstance(value, Fraction):
+        return value
     try:
         plain = plain_class(value)
     except BadValue:
@@ -97,6 +104,11 @@ def number_of(value: object) -> Fraction | None:
     if not isinstance(plain, str):
         return Fraction(repr(plain)) if isinstance(plain, float) else Fraction(plain)
     return Fraction(plain) if _NUMBER.fullmatch(plain) else None
+
+
+def _is_written(text: str) -> bool:
+    """Whether a text is a number as a file has it, with an exponent only where Python writes one: if tiny or huge."""
+    return bool(_WRITTEN.fullmatch(text) or (_TINY_OR_HUGE.fullmatch(text) and repr(float(text)) == text))
 
 
 def _written(number: Decimal) -> str:

@@ -21,15 +21,15 @@ from otelslo.definition import (
     reason_cells,
 )
 from otelslo.errors import BadValue, DefinitionError, Place, shown
-from otelslo.event import GOOD, OUTCOME_KINDS, Event, Judgement, Outcome, always
+from otelslo.event import OUTCOME_KINDS, Event, Judgement, Outcome, always
 from otelslo.group import Grouping, parse_grouping
-from otelslo.indicators import DailyIndicator, Indicator, LabelIndicator, StreamIndicator, load
+from otelslo.indicators import Indicator, StreamIndicator, load
 from otelslo.keys import OPTION_KEYS, arguments, checked_name, parse_options, parse_reasons
-from otelslo.labelled import Labelled
 from otelslo.maintenance import Maintenance, parse_maintenance
 from otelslo.match import Match, UserCode, import_name, parse_match, resolve, texts
 from otelslo.period import Period, Rolling, parse_calendar
 from otelslo.policy import Policy, parse_policy, refuse_dead_steps
+from otelslo.predicting import Predicting
 from otelslo.rules import CRASHED, Rules, parse_rules
 from otelslo.shorthand import parse_objective
 from otelslo.slices import OCCURRENCES, Slices, parse_slices
@@ -46,7 +46,7 @@ _MOST_GROUPS = 10_000
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class SLO:
+class SLO(Predicting):
     """`good / valid >= target` over a window. Every argument is checked at once; DefinitionError if wrong.
 
     - `indicator`: a file's name in otelslo/indicators/ ("availability", "latency", "websocket"), or an installed one.
@@ -190,7 +190,7 @@ class SLO:
         given = {key: getattr(self, key) for key in ("slice", "slice_target", "slice_count", "empty_slices")}
         notify = None if self.notify is None else tuple(texts(self.notify, place.at("notify")))
         slices = parse_slices(self.budgeting, given, place)
-        slice_ns = slices.length_ns if slices is not None else DAY_NS if self._daily is not None else None
+        slice_ns = slices.length_ns if slices is not None else DAY_NS if self.daily else None
         plan = parse_alerts(
             self.alerts,
             self.period.nominal_ns,
@@ -199,6 +199,7 @@ class SLO:
             tickets_only=getattr(self._indicator, "TICKETS_ONLY", False),
             slice_ns=slice_ns,
         )
+        plan = self._as_labels_come(plan, self.alerts)
         self._set(
             slices=slices,
             sla_ratio=None if self.sla is None else place.at("sla").parse(parse_target, self.sla),
@@ -217,7 +218,7 @@ class SLO:
         return policy
 
     def _resolve(self, place: Place) -> None:
-        if self._daily is not None and self.good is not None:
+        if self.daily and self.good is not None:
             problem = "a day is judged by its value, and no prediction alone"
             raise place.at("good").error(problem, "Leave it out; valid says which predictions are in", at_key=True)
         match = {} if self.match is None else self.match
@@ -228,7 +229,9 @@ class SLO:
         self._set(
             _match=parse_match(match, self._indicator.KIND, place.at("match")),
             **{key: None if code is None else resolve(code, spots[key]) for key, code in codes.items()},
-            _validity=parse_validity([] if self._checks_no_health else self.health_checks, self.exclude, place),
+            _validity=parse_validity(
+                [] if self._of_predictions and self.health_checks is None else self.health_checks, self.exclude, place
+            ),
             _rules=parse_rules(self.rules, self._indicator, self._options, place.at("rules")),
             _grouping=parse_grouping(self.group_by, self.group_values, place),
         )
@@ -310,47 +313,6 @@ class SLO:
     def dated(self) -> bool:
         """Whether its events have a time of their own, and are counted in the history alone."""
         return getattr(self._indicator, "DATED", False)
-
-    @property
-    def needs_texts(self) -> bool:
-        """Whether outputs are kept that are longer than a class: its indicator's, or the app's own code reads them."""
-        asked = any(code is not None for code in (self._where, self._good, self._valid))
-        return asked or self._validity.dynamic or getattr(self._indicator, "TEXTS", False)
-
-    @property
-    def daily(self) -> bool:
-        """Whether it counts one unit for each UTC day, from the `tally` of that day's predictions."""
-        return self._daily is not None
-
-    def settled(self, labelled: Labelled) -> bool:
-        """Whether this prediction is judged without a label, and none can change what it is."""
-        asked = any(code is not None for code in (self._where, self._good, self._valid))
-        return not asked and cast("LabelIndicator", self._indicator).settled(labelled, self._options)
-
-    def tally(self, event: Event) -> Mapping[str, int]:
-        """What a labelled prediction adds to the sums of its day, of a daily objective; nothing if it is no part of it.
-
-        What user code raises goes to the caller.
-        """
-        judgement = self.judge(event)
-        if judgement is None or judgement.within.kind != "good" or event.labelled is None:
-            return {}
-        return cast("DailyIndicator", self._indicator).tally(event.labelled, self._options)
-
-    def day(self, sums: Mapping[str, int]) -> tuple[Outcome, Fraction | float | None]:
-        """What a UTC day with these sums is, by the operator's rules too, and its value, None where it has none."""
-        outcome, value = cast("DailyIndicator", self._indicator).day(sums, self._options)
-        changed = self._rules.replaced.get("met" if outcome == GOOD else outcome.reason)
-        return outcome if changed is None else changed.within, value
-
-    @property
-    def _daily(self) -> DailyIndicator | None:
-        return cast("DailyIndicator", self._indicator) if getattr(self._indicator, "DAILY", False) else None
-
-    @property
-    def _checks_no_health(self) -> bool:
-        """Whether its events have no route that could be a health check's, unless somebody says so."""
-        return self.health_checks is None and self._indicator.KIND == "prediction"
 
     @property
     def _streams(self) -> StreamIndicator | None:
@@ -480,7 +442,8 @@ class SLO:
 def rules_table(slo: SLO) -> list[tuple[str, str, str]]:
     """(what happened, outcome, reason), as `slo` has it, in the order in which it is asked."""
     rows = [(f"planned maintenance: {entry.text}", "excluded", MAINTENANCE) for entry in slo.planned.entries]
-    rows.append(("the app says good, bad or excluded", "as it says", "as it says"))
+    if not slo._of_predictions:
+        rows.append(("the app says good, bad or excluded", "as it says", "as it says"))
     if slo._validity.health_checks.patterns:
         rows.append((f"health check: {', '.join(slo._validity.health_checks.patterns)}", "excluded", HEALTH_CHECK))
     for rule in slo._validity.exclusions:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from otelslo import indicators
 from otelslo.errors import BadValue, DefinitionError
 from otelslo.event import EVENT_KINDS, GOOD, Ending, Event, Outcome
+from otelslo.labelled import Labelled
 from otelslo.slo import SLO, rules_table
 from otelslo.window import SECOND_NS
 
@@ -29,11 +32,11 @@ def test_every_member_keeps_the_contract(name):
     """Options parse their own example, every rule judges, nothing that can end is left without a line."""
     member = indicators.load(name)
     assert member.KIND in EVENT_KINDS
-    for key, option in member.OPTIONS.items():
+    for option in member.OPTIONS.values():
         option.parse(option.example)
         with pytest.raises(BadValue):
             option.parse(object())
-        if key != "positive":  # which is any text
+        if not option.free:
             with pytest.raises(BadValue):
                 option.parse("nonsense")
     options = {key: option.parse(option.example) for key, option in member.OPTIONS.items()}
@@ -50,6 +53,39 @@ def test_every_member_keeps_the_contract(name):
             event = Event(member.KIND, ending, status=status)
             assert member.judge(event, options).within.kind in ("good", "bad", "excluded")
             assert member.keys(event)
+
+
+LABELLED = [name for name in indicators.names() if indicators.load(name).KIND == "prediction"]
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_every_member_that_judges_labels_keeps_its_contract(name):
+    """Whatever is predicted and labelled, it is judged, by a key of its own; a day's sums can be taken back."""
+    member = indicators.load(name)
+    assert member.DATED
+    assert member.TICKETS_ONLY
+    assert {"label_within", "sample"} <= set(member.OPTIONS)
+    daily = getattr(member, "DAILY", False)
+    assert ("otherwise" in member.OPTIONS) is not daily
+    options = {key: option.parse(option.example) for key, option in member.OPTIONS.items()}
+    options |= {"average": None} if name == "f1" else {}
+    member.check(options)
+    values = (None, 0, 1, "1", "spam", 0.5, True, "", float("nan"), "a text of several words", "x" * 1000)
+    reasons = {line.key for line in member.RULES} | {"good"}
+    for output, truth, lapsed in itertools.product(values, values, (False, True)):
+        labelled = Labelled(output, 0.5, None if lapsed else truth, lapsed)
+        event = Event("prediction", labelled=labelled)
+        outcome = member.judge(event, options).within
+        assert member.settled(labelled, options) in (False, True)
+        if not daily:
+            assert member.keys_by(event, options)[0] in {line.key for line in member.RULES}
+            assert outcome.reason in reasons
+        elif outcome == GOOD:
+            counts = member.tally(labelled, options)
+            assert all(isinstance(count, int) and count >= 0 for count in counts.values())
+            assert all(len(key) < 200 for key in counts)
+            assert member.day(counts, options)[0].kind in ("good", "bad", "excluded")
+            assert member.day(dict.fromkeys(counts, 0), options)[0] == Outcome("excluded", "undefined")
 
 
 @pytest.mark.parametrize("name", ["avaliability", "", "__init__", "../slo", "os", 7 * "x"])

@@ -71,7 +71,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "indicators": VALUES | {"indicators", "quality"},
     "rules": VALUES | {"indicators", "validity"},
     "keys": DEFINITIONS,
-    "slo": DEFINITIONS | {"keys", "policy"},
+    "predicting": DEFINITIONS - {"slo"},
+    "slo": DEFINITIONS | {"keys", "policy", "predicting"},
     "budget": {"burn", "counts", "window"},
     "burn": {"counts", "window"},
     "status": DECIDERS,
@@ -83,7 +84,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "marks": {"errors", "exporters", "notes", "oncall"},
     "alerting": (DECIDERS - {"clock"}) | {"binomial"},
     "drift": {"drift", "errors"},
-    "quality": {"errors", "quality"},
+    "quality": {"errors", "labelled", "quality"},
     "label_record": {"errors", "labelled"},
     "kept": {"labelled"},
     "coverage": {"counts", "dated", "kept"},
@@ -171,7 +172,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "asgi": DEFINITIONS | {"body_pace", "edge", "engine", "exchange", "frameworks", "routes", "sites"},
     "body": {"event", "exchange", "wsgi"},
     "wsgi": DEFINITIONS | {"body", "edge", "engine", "exchange", "frameworks", "routes"},
-    "__init__": ENGINE | {"failure", "decorators", "default", "label_endpoint", "engine", "tracked_stream", "words"},
+    "judge": {"__init__", "default", "errors", "labelled", "quality", "switch", "window"},
+    "__init__": ENGINE
+    | {"failure", "judge", "label_endpoint", "decorators", "default", "engine", "tracked_stream", "words"},
     "__main__": {"cli"},
     "cli": ENGINE
     | {"joined"}

@@ -163,6 +163,18 @@ BAD = {
         {"policy": steps(("a", {"burn": {"over": "1h", "above": 2}}), ("b", {"burn": {"over": "1h", "above": 3}}))},
         "shadowed-step", "warning", ("policy", 1), "'a' before it",
     ),
+    "labels that come when the window is over": (
+        {"indicator": "accuracy", "window": "7d", "options": {"label_within": "7d"}},
+        "labels-too-late", "warning", ("label_within",), "a label may take 7d",
+    ),
+    "labels that come when the window is nearly over": (
+        {"indicator": "accuracy", "window": "7d", "options": {"label_within": "4d"}},
+        "labels-too-late", "note", ("label_within",), "most of the window of 7d",
+    ),
+    "a few days of a daily value": (
+        {"indicator": "f1", "window": "3d", "options": {"positive": 1, "bar": "80%"}},
+        "window-too-short", "warning", ("window",), "of which the window of 3d has 3",
+    ),
 }  # fmt: skip
 
 
@@ -200,6 +212,9 @@ FINE = {
     "the defaults of a shorter window": {"window": "28d"},
     "a page and a ticket of the same windows": {"alerts": tiers(severity="ticket", factor=10)},
     "slices without a guard": {**SLICED, "target": "95%", "alerts": {"guard": "off"}},
+    "a few who take an offer": {"indicator": "conversion", "target": "5%", "options": {"label_within": "30m"}},
+    "labels within a part of the window": {"indicator": "accuracy", "options": {"label_within": "7d"}},
+    "a month of days": {"indicator": "rouge", "target": "90%", "options": {"bar": 0.4}},
     "steps in order": {
         "policy": steps(
             ("frozen", {"remaining": "<= 0%"}),

@@ -127,6 +127,7 @@ def _resolved(slo: SLO, rules: bool) -> dict[str, Any]:
     now_wall_ns = time.time_ns()
     windows = [_window(window) for window in slo.planned.upcoming(now_wall_ns, SHOWN_WINDOWS)]
     shown = slo.definition() | {"kind": slo.kind, "budget": _budget(slo, now_wall_ns), "next_maintenance": windows}
+    shown["options"] = {key: str(value) for key, value in (slo.options or {}).items()}
     if rules:
         lines = rules_table(slo)
         shown["rules"] = [{"happened": what, "outcome": kind, "reason": reason} for what, kind, reason in lines]

@@ -57,6 +57,12 @@ def _title(slo: Mapping[str, Any]) -> Text:
     return title
 
 
+_EVENTS = {
+    **{"http": "requests", "websocket": "websocket connections", "call": "calls"},
+    **{"probe": "probes", "sample": "samples", "prediction": "predictions"},
+}
+
+
 def _facts(slo: Mapping[str, Any]) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
@@ -128,12 +134,13 @@ def _bounds(limit: Mapping[str, Any]) -> Table:
 def _good(slo: Mapping[str, Any]) -> str:
     if slo["threshold_ns"] is not None:
         return f"{slo['indicator']}: {format_limit(slo['threshold_ns'])}"
-    return str(slo["indicator"])
+    told = [f"{key} {clean(value)}" for key, value in slo["options"].items()]
+    return f"{slo['indicator']}: {', '.join(told)}" if told else str(slo["indicator"])
 
 
 def _scope(slo: Mapping[str, Any]) -> str:
     match = slo["match"] or {}
-    events = {"http": "requests", "websocket": "websocket connections", "call": "calls"}[slo["kind"]]
+    events = _EVENTS[slo["kind"]]
     parts = []
     for key in ("route", "method", "host"):
         if match.get(key):

@@ -27,13 +27,15 @@ Options = Mapping[str, Any]
 class Option:
     """A key of the definition that only this indicator knows. `parse` raises BadValue; durations become int ns.
 
-    `meant` is False where it says nothing of what is good, so that a change of it keeps the history.
+    `free`: any text may be right, such as a name that the operator chooses. `meant` is False where it says nothing of
+    what is good, so that a change of it keeps the history.
     """
 
     parse: Callable[[Any], Any]
     required: bool = False
     default: Any = None
     example: str = ""
+    free: bool = False
     meant: bool = True
 
 
@@ -110,7 +112,9 @@ class LabelIndicator(DatedIndicator, Protocol):
     """A member that judges predictions by their labels: its KIND is "prediction", and all facts are in `labelled`.
 
     Its options are `label_within` (ns; None: a label is waited for as long as predictions are kept), `otherwise` (what
-    one is that lapsed: "bad" or "excluded"), `sample` (an `_labels.Sample`, or None: all) and its own.
+    one is that lapsed: "bad" or "excluded"), `sample` (a `quality.sample.Sample`; None: all) and its own. `TEXTS`
+    may be True of it: it compares outputs that are longer than a class; and `SETTLES_EXCLUDED`: what it settles without
+    a label is excluded.
     """
 
     def check(self, options: Options) -> None:

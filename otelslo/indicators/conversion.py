@@ -15,7 +15,7 @@ from otelslo.window import parse_positive_duration
 KIND, DATED, TICKETS_ONLY = labels.KIND, True, True
 OPTIONS = labels.options(
     lapsed=labels.BAD,
-    positive=Option(labels.parse_positive_class, default="1", example="1"),
+    positive=Option(labels.parse_positive_class, default="1", example="1", free=True),
 ) | {"label_within": Option(parse_positive_duration, required=True, example="30m")}
 RULES = labels.table(
     labels.good("converted", "a label came, and says positive"),

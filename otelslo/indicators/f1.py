@@ -19,12 +19,13 @@ from otelslo.indicators import _daily as daily
 from otelslo.indicators import _labels as labels
 from otelslo.labelled import Labelled
 from otelslo.quality.confusion import METRICS, Confusion
+from otelslo.quality.sample import parse_share
 
 KIND, DATED, TICKETS_ONLY, DAILY = labels.KIND, True, True, True
 BINARY = "binary"
 OPTIONS = daily.options(
-    bar=Option(labels.parse_share, required=True, example="80%"),
-    positive=Option(labels.parse_positive_class, example="1"),
+    bar=Option(parse_share, required=True, example="80%"),
+    positive=Option(labels.parse_positive_class, example="1", free=True),
     average=Option(labels.one_of(BINARY, "macro", "weighted", "micro"), example="binary"),
     metric=Option(labels.one_of(*METRICS), default="f1", example="f1"),
 )

@@ -12,6 +12,7 @@ from otelslo.indicators import _labels as labels
 from otelslo.labelled import Labelled
 
 KIND, DATED, TICKETS_ONLY = labels.KIND, True, True
+SETTLES_EXCLUDED = True  # what was not flagged is known to be excluded long before the rest has its labels
 OPTIONS = labels.options(positive=labels.POSITIVE)
 RULES = labels.table(
     labels.good("true_positive", "predicted as positive, and the label says so"),

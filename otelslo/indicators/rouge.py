@@ -15,11 +15,12 @@ from otelslo.indicators import Option, Options
 from otelslo.indicators import _daily as daily
 from otelslo.indicators import _labels as labels
 from otelslo.labelled import Labelled
+from otelslo.quality.sample import parse_share
 from otelslo.quality.text import ROUGES, MeanCounts, rouge
 
 KIND, DATED, TICKETS_ONLY, DAILY, TEXTS = labels.KIND, True, True, True, True
 OPTIONS = daily.options(
-    bar=Option(labels.parse_share, required=True, example="0.4"),
+    bar=Option(parse_share, required=True, example="0.4"),
     variant=Option(labels.one_of(*ROUGES), default="rougeL", example="rougeL"),
 )
 RULES = daily.RULES

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from otelslo.lint import alerts, overlap, promise, scope, steps
+from otelslo.lint import alerts, labels, overlap, promise, scope, steps
 from otelslo.lint.finding import ERROR, NOTE, SEVERITIES, WARNING, Finding
 from otelslo.routes import Leaf
 from otelslo.slo import SLO
@@ -37,6 +37,7 @@ def lint(
         found += scope.of(slo, leaves)
         found += alerts.of(slo, channels)
         found += steps.of(slo)
+        found += labels.of(slo)
     order = {slo.name: number for number, slo in enumerate(slos)}
     return sorted(found, key=lambda one: (order[one.slo], SEVERITIES.index(one.severity)))
 

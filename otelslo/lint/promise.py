@@ -28,8 +28,8 @@ def of(slo: SLO, now_wall_ns: int | None) -> Iterator[Finding]:
 
 
 def _reversed(slo: SLO) -> Iterator[Finding]:
-    """Shares of failures where shares of success belong."""
-    if slo.target_ratio < _HALF:
+    """Shares of failures where shares of success belong; few of those who see an offer take it."""
+    if slo.target_ratio < _HALF and slo.indicator != "conversion":
         text, likely = format_target(slo.target_ratio), format_target(1 - slo.target_ratio)
         problem = f"it is met while more than half of its events fail: {text} of them good are enough"
         yield at(slo, "target")(WARNING, "reversed", problem, f"A target is the share of good events: {likely}?")

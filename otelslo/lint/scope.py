@@ -14,7 +14,11 @@ from otelslo.routes import Leaf
 from otelslo.slo import SLO
 from otelslo.validity import Exclusion
 
-_NAMES = {"http": "request", "websocket": "websocket connection", "call": "tracked call"}
+_NAMES = {
+    **{"http": "request", "websocket": "websocket connection", "call": "tracked call"},
+    **{"probe": "probe", "sample": "sample of a gauge", "prediction": "prediction"},
+}
+_REQUESTS = ("http", "websocket")
 _BOUNDED = (*FACTS, "version")  # as many as the app has, or as many as there are releases
 _DEFAULT_GROUPS = 50
 
@@ -23,7 +27,7 @@ def of(slo: SLO, leaves: Sequence[Leaf] | None) -> Iterator[Finding]:
     yield from _methods(slo)
     yield from _exclusions(slo)
     yield from _groups(slo)
-    if leaves is None or slo.kind == "call":
+    if leaves is None or slo.kind not in _REQUESTS:
         yield from _excluded_patterns(slo)
     else:
         yield from _against(slo, leaves)
@@ -39,7 +43,7 @@ def _methods(slo: SLO) -> Iterator[Finding]:
     elif unknown := [name for name in methods if name not in METHODS and name != OTHER_METHOD]:
         problem = f"no request has the method {', '.join(unknown)}: methods beyond the usual ones count as _OTHER"
         yield found(WARNING, "no-events", problem, likely(unknown[0], [*METHODS, OTHER_METHOD]))
-    if hosts and slo.kind == "call" and "" not in Globs(hosts):
+    if hosts and slo.kind not in _REQUESTS and "" not in Globs(hosts):
         problem = f"no {kind} has a host, so it never has an event"
         yield at(slo, "match", "host")(ERROR, "no-events", problem, "Leave host out")
 
@@ -108,7 +112,7 @@ def _takes_all(first: Exclusion, second: Exclusion) -> bool:
 def _groups(slo: SLO) -> Iterator[Finding]:
     declared = slo.group_values or {}
     for key in slo.group_keys:
-        if (key == "method" and slo.kind != "http") or (key == "host" and slo.kind == "call"):
+        if (key == "method" and slo.kind != "http") or (key == "host" and slo.kind not in _REQUESTS):
             problem = f"no {_NAMES[slo.kind]} has a {key}, so it makes no groups"
             yield at(slo, "group_by")(WARNING, "idle-group", problem, f"Leave {key} out")
         elif key not in declared and key not in _BOUNDED and slo.max_groups == _DEFAULT_GROUPS:

@@ -93,7 +93,7 @@ class Confusion:
         hit = self.cells.get((label, label), 0)
         predicted = sum(count for cell, count in self.cells.items() if cell[1] == label)
         actual = sum(count for cell, count in self.cells.items() if cell[0] == label)
-        return _counted(metric, hit, predicted, actual)
+        return _counted(_known(metric), hit, predicted, actual)
 
     def of_label(self, metric: Metric, label: Hashable) -> Fraction | None:
         """The metric of one class; None where nothing is valid. BadValue for another metric."""
@@ -125,6 +125,7 @@ class Confusion:
 
     def _by_label(self, metric: Metric) -> dict[Hashable, tuple[int, int, int]]:
         """(good, valid, times that it is the truth) of each class, in one pass over the cells."""
+        _known(metric)
         predicted: Counter[Hashable] = Counter()
         actual: Counter[Hashable] = Counter()
         for (truth, prediction), count in self.cells.items():
@@ -148,14 +149,16 @@ def _checked(cells: Counter[Cell]) -> dict[Cell, int]:
     return {cell: count for cell, count in cells.items() if count}
 
 
+def _known(metric: Metric) -> Metric:
+    if metric not in METRICS:
+        raise BadValue(f"{shown(metric)} is no metric of a class", nearest(str(metric), METRICS))
+    return metric
+
+
 def _counted(metric: Metric, hit: int, predicted: int, actual: int) -> tuple[int, int]:
     if metric == "precision":
         return hit, predicted
-    if metric == "recall":
-        return hit, actual
-    if metric == "f1":
-        return 2 * hit, predicted + actual
-    raise BadValue(f"{shown(metric)} is no metric of a class", nearest(str(metric), METRICS))
+    return (hit, actual) if metric == "recall" else (2 * hit, predicted + actual)
 
 
 def _ratio(good: int, valid: int) -> Fraction | None:

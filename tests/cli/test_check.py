@@ -137,6 +137,18 @@ def test_rules_show_what_counts_as_what(written) -> None:
     assert {"happened": "5xx: answered with a server error", "outcome": "bad", "reason": "5xx"} in listed
 
 
+def test_an_objective_about_predictions_speaks_of_them(written) -> None:
+    """Of models and labels; nothing about requests, health checks or workers."""
+    path = written(slo(indicator="precision", positive="1", label_within="7d", match="{route: fraud}"))
+    text = " ".join(run(path, "--rules").stdout.split())
+    assert "good is precision: positive 1, label_within 7d" in text
+    assert "applies to predictions with route fraud" in text
+    assert "not_positive: predicted as another class excluded not_positive" in text
+    assert "page" not in text
+    assert "worker" not in text
+    assert "health" not in text
+
+
 def test_the_file_is_found_by_environment_then_name_then_there_is_a_default(written, monkeypatch) -> None:
     assert "no configuration found" in run().output
     written(GOOD)

@@ -1,0 +1,79 @@
+"""What an objective about predictions is asked beside its judgement: which wait for a label, and what a day is worth.
+
+The part of `SLO` that whoever joins labels and closes days needs; other objectives answer no or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any, cast
+
+from otelslo.alerts import AlertPlan
+from otelslo.event import GOOD, Event, Judgement, Outcome
+from otelslo.indicators import DailyIndicator, Indicator, LabelIndicator
+from otelslo.labelled import Labelled
+from otelslo.match import UserCode
+from otelslo.rules import Rules
+from otelslo.validity import Validity
+
+
+class Predicting:
+    """Methods of an `SLO`, by what it has resolved."""
+
+    _indicator: Indicator
+    _options: Mapping[str, Any]
+    _rules: Rules
+    _validity: Validity
+    _where: UserCode | None
+    _good: UserCode | None
+    _valid: UserCode | None
+
+    def judge(self, event: Event) -> Judgement | None:
+        raise NotImplementedError  # the SLO's
+
+    @property
+    def daily(self) -> bool:
+        """Whether it counts one unit for each UTC day, from the `tally` of that day's predictions."""
+        return getattr(self._indicator, "DAILY", False)
+
+    @property
+    def needs_texts(self) -> bool:
+        """Whether outputs are kept that are longer than a class: its indicator's, or the app's own code reads them."""
+        return self._asks_code or self._validity.dynamic or getattr(self._indicator, "TEXTS", False)
+
+    def settled(self, labelled: Labelled) -> bool:
+        """Whether this prediction is judged without a label, and none can change what it is."""
+        return not self._asks_code and cast("LabelIndicator", self._indicator).settled(labelled, self._options)
+
+    def tally(self, event: Event) -> Mapping[str, int]:
+        """What a labelled prediction adds to the sums of its day, of a daily objective; nothing if it is no part of it.
+
+        What user code raises goes to the caller.
+        """
+        judgement = self.judge(event)
+        if judgement is None or judgement.within.kind != "good" or event.labelled is None:
+            return {}
+        return cast("DailyIndicator", self._indicator).tally(event.labelled, self._options)
+
+    def day(self, sums: Mapping[str, int]) -> tuple[Outcome, Fraction | float | None]:
+        """What a UTC day with these sums is, by the operator's rules too, and its value, None where it has none."""
+        outcome, value = cast("DailyIndicator", self._indicator).day(sums, self._options)
+        changed = self._rules.replaced.get("met" if outcome == GOOD else outcome.reason)
+        return outcome if changed is None else changed.within, value
+
+    def _as_labels_come(self, plan: AlertPlan, given: object) -> AlertPlan:
+        """Without the alert on excluded events, unless it is asked for, where they are known long before the others:
+        of the last hour they are all that there is."""
+        asked = isinstance(given, Mapping) and given.get("exclusion_share") is not None
+        early = getattr(self._indicator, "SETTLES_EXCLUDED", False)
+        return replace(plan, exclusion_share=None) if early and not asked else plan
+
+    @property
+    def _asks_code(self) -> bool:
+        return any(code is not None for code in (self._where, self._good, self._valid))
+
+    @property
+    def _of_predictions(self) -> bool:
+        return self._indicator.KIND == "prediction"
