@@ -63,6 +63,7 @@ class Applying:
         self._slos: Sequence[SLO] | None = None
         self._rules: Labelling | None = None
         self._read: dict[str, int] = {}
+        self._careful: dict[str, int] = {}  # files with a record that raised, and how many more go one by one
         self._database: Identity = None
         self._expired_hour = -1
         self._now_ns = 0
@@ -114,30 +115,51 @@ class Applying:
             return None
 
     def _take_from(self, path: Path, rules: Labelling, ended: bool) -> int | None:
+        if path.name not in self._careful:
+            try:
+                return self._take_chunk(path, rules, ended, self._chunk)
+            except (StateError, OSError):
+                raise
+            except Exception as e:  # of one record, which must not hold up the others
+                self._fault("internal", f"a record of the inbox cannot be counted: {type(e).__name__}: {e}")
+                self._careful[path.name] = self._chunk
+        self._careful[path.name] -= 1
+        if not self._careful[path.name]:
+            del self._careful[path.name]
+        try:
+            return self._take_chunk(path, rules, ended, 1)
+        except (StateError, OSError):
+            raise
+        except Exception:
+            return self._take_chunk(path, None, ended, 1)
+
+    def _take_chunk(self, path: Path, rules: Labelling | None, ended: bool, most: int) -> int | None:
+        """One transaction; without `rules` the record is left out, and counted as cut."""
         with self._writing() as book:
             offset = book.offset(path.name)
             data = read_spool(path, offset, _BYTES)
             if data is None:  # counted and removed by another
                 return None
-            found, used = self._records(data, ended and len(data) < _BYTES)
-            batch = Batch(rules, book, self._now_ns)
-            taken = 0
-            for record in found:
-                if isinstance(record, Cut):
-                    book.count("", "cut")
-                    continue
-                batch.take(record)
-                taken += 1
-                if taken % _BREATH == 0:
-                    self._between()
+            found = list(islice(decoded(data, ended=ended and len(data) < _BYTES), most))
+            used = found[-1][1] if found else 0
+            taken = self._take_records([record for record, _ in found], rules, book)
             if used:
                 book.advance(path.name, offset + used)
         self._read[path.name] = offset + used
         return taken if used else None
 
-    def _records(self, data: bytes, ended: bool) -> tuple[list[Record | Cut], int]:
-        found = list(islice(decoded(data, ended=ended), self._chunk))
-        return [record for record, _ in found], found[-1][1] if found else 0
+    def _take_records(self, found: Sequence[Record | Cut], rules: Labelling | None, book: LabelBook) -> int:
+        batch = None if rules is None else Batch(rules, book, self._now_ns)
+        taken = 0
+        for record in found:
+            if batch is None or isinstance(record, Cut):
+                book.count("", "cut")
+                continue
+            batch.take(record)
+            taken += 1
+            if taken % _BREATH == 0:
+                self._between()
+        return taken
 
     def _remove(self, path: Path) -> None:
         """A file that is counted to its end and that nobody writes to. Its offset is forgotten only when it is gone,

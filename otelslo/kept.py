@@ -26,7 +26,7 @@ COUNTERS: Mapping[str, str] = {
     "dropped": "predictions given up while they waited, since there were too many",
     "expired": "predictions given up while they waited, since they were too old",
     "purged": "predictions given up while they waited, since somebody deleted them",
-    "cut": "pieces of files that were no whole record",
+    "cut": "pieces of files that were no record that can be counted",
 }
 
 

@@ -390,10 +390,10 @@ def slo_key(slo: SLO) -> str:
 
 def truth_key_of(truth: Class) -> str:
     """What tells one truth from another: the class, or of a text that is longer a hash."""
-    key = class_key(truth)
+    key = class_key(truth).encode("utf-8", "backslashreplace")  # a label from outside may hold what no file can
     if len(key) <= LONGEST_CLASS:
-        return f"={key}"
-    return f"#{blake2b(key.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
+        return f"={key.decode()}"
+    return f"#{blake2b(key, digest_size=16).hexdigest()}"
 
 
 def _key_text(slo: SLO, group: str | None) -> str:

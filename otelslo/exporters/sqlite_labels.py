@@ -18,12 +18,14 @@ from otelslo.dated import DatedAdd, slot_of
 from otelslo.exporters.sqlite_dated import add_dated, set_dated
 from otelslo.kept import CANDIDATE, Kept, Row, SlotCounts
 from otelslo.label_record import Label
+from otelslo.rowkey import RowKey
 from otelslo.window import DAY_NS
 
 _SECRET, _HOW_MANY = "label_secret", "predictions_kept"
 _SLOT = ("predicted", "labelled", "lapsed", "gone", "corrected")
 _KEPT = "model, id, at_wall_ns, output, score, attributes, states, truth, truth_key, told_wall_ns"
-_ROW = 'row, key, slo, meaning, "group", within_ns, otherwise'
+_ROWS = "SELECT row, key, within_ns, otherwise FROM label_rows"
+_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 Fetch = Callable[[str, tuple[object, ...]], list[Any]]
 
 
@@ -61,11 +63,11 @@ class LabelBook:
         return str(self._db.execute("SELECT value FROM meta WHERE key = ?", (_SECRET,)).fetchone()[0])
 
     def rows(self) -> list[Row]:
-        return [Row(*row) for row in self._db.execute(f"SELECT {_ROW} FROM label_rows")]
+        return [_row(*row) for row in self._db.execute(_ROWS)]
 
     def add_row(self, row: Row) -> Row:
-        values = (row.key, row.slo, row.meaning, row.group, row.within_ns, row.otherwise)
-        number = self._db.execute(f"INSERT INTO label_rows ({_ROW}) VALUES (NULL, ?, ?, ?, ?, ?, ?)", values).lastrowid
+        sql = "INSERT INTO label_rows (key, within_ns, otherwise) VALUES (?, ?, ?)"
+        number = self._db.execute(sql, (row.key, row.within_ns, row.otherwise)).lastrowid
         return replace(row, number=number or 0)
 
     # ── predictions ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -81,7 +83,7 @@ class LabelBook:
     def update(self, kept: Kept) -> None:
         self._db.execute(
             "UPDATE predictions SET states = ?, truth = ?, truth_key = ?, told_wall_ns = ? WHERE model = ? AND id = ?",
-            (*_values(kept)[6:], kept.model, kept.id),
+            (*_changing(kept), kept.model, kept.id),
         )
 
     def older_than(self, wall_ns: int, most: int, limit: int) -> list[tuple[Kept, bool]]:
@@ -265,7 +267,7 @@ class LabelsReader:
 
     def rows(self) -> list[Row]:
         """All rows that predictions ever counted in."""
-        return [Row(*row) for row in self._fetch(f"SELECT {_ROW} FROM label_rows", ())] if self.is_there else []
+        return [_row(*row) for row in self._fetch(_ROWS, ())] if self.is_there else []
 
     def slots(self, row: int, since_wall_ns: int) -> list[SlotCounts]:
         """The slots of a row from the one that holds `since_wall_ns` (Unix ns)."""
@@ -315,20 +317,22 @@ class LabelsReader:
         return bool(found[0][0])
 
 
+def _row(number: int, key: str, within_ns: int | None, otherwise: str) -> Row:
+    name = RowKey.parse(key)
+    return Row(number, key, name.slo, name.meaning, name.group, within_ns, otherwise)
+
+
 def _values(kept: Kept) -> tuple[object, ...]:
+    output = None if kept.output is None else _json(kept.output)
+    attributes = _json(dict(kept.attributes)) if kept.attributes else "{}"
+    return (kept.model, kept.id, kept.at_wall_ns, output, kept.score, attributes, *_changing(kept))
+
+
+def _changing(kept: Kept) -> tuple[object, ...]:
+    """What a label changes."""
     open_draw = any(state is not None and state[0] == CANDIDATE for state in kept.states.values())
-    return (
-        kept.model,
-        kept.id,
-        kept.at_wall_ns,
-        None if kept.output is None else json.dumps(kept.output),
-        kept.score,
-        json.dumps(dict(kept.attributes)),
-        json.dumps(kept.states),
-        json.dumps(kept.truth) if open_draw and kept.truth is not None else None,
-        kept.truth_key,
-        kept.told_wall_ns,
-    )
+    truth = _json(kept.truth) if open_draw and kept.truth is not None else None
+    return (_json(kept.states), truth, kept.truth_key, kept.told_wall_ns)
 
 
 def _kept(row: Any) -> Kept:
@@ -340,4 +344,4 @@ def _kept(row: Any) -> Kept:
 
 
 def _load(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
+    return None if text is None else {} if text == "{}" else json.loads(text)

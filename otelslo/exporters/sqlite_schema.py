@@ -101,8 +101,7 @@ _DATED_TABLES = {
     "predictions": "(model TEXT, id TEXT, at_wall_ns INTEGER, output TEXT, score REAL, attributes TEXT, states TEXT,"
     " truth TEXT, truth_key TEXT, told_wall_ns INTEGER, PRIMARY KEY (model, id)) WITHOUT ROWID",
     "label_files": "(name TEXT PRIMARY KEY, offset INTEGER) WITHOUT ROWID",
-    "label_rows": '(row INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, slo TEXT, meaning TEXT, "group" TEXT,'
-    " within_ns INTEGER, otherwise TEXT)",
+    "label_rows": "(row INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, within_ns INTEGER, otherwise TEXT)",
     "label_waiting": "(number INTEGER PRIMARY KEY, model TEXT, id TEXT, at_wall_ns INTEGER, truth TEXT,"
     " until_wall_ns INTEGER)",
     "label_due": "(due_wall_ns INTEGER, row INTEGER, model TEXT, id TEXT,"

@@ -18,6 +18,7 @@ from otelslo.errors import StateError
 from otelslo.inbox import backlog, spools
 from otelslo.kept import Row, SlotCounts
 from otelslo.label_record import Label, Prediction
+from otelslo.labelling import Batch
 from otelslo.window import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
 
 ACCURACY = SLO("right", indicator="accuracy", target="90%", window="7d")
@@ -143,6 +144,31 @@ def test_numbers_of_numpy_are_numbers(engine: Engine) -> None:
     turn(engine)
     assert counts(engine, "right") == Counts(1, 0, 0)
     assert engine.faults() == {}
+
+
+def test_half_a_character_is_no_poison(make_engine: Any) -> None:
+    engine = make_engine(SLO("right", indicator="accuracy", group_by="version"))
+    engine.log_prediction("m\ud800", id="\udfff", output="\ud800", version="\ud800")
+    engine.log_label("m\ud800", id="\udfff", truth="\ud800")
+    turn(engine)
+    assert counts(engine, "right") == Counts(1, 0, 0)
+    assert engine.faults() == {}
+
+
+def test_a_record_that_raises_is_left_out_and_holds_up_no_other(engine: Engine, monkeypatch: Any) -> None:
+    take = Batch.take
+
+    def poisoned(batch: Batch, record: Any) -> None:
+        take(batch, record)
+        if record.id == "3":
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(Batch, "take", poisoned)
+    for n in range(6):
+        engine.log_prediction("m", id=n, output=1)
+    turn(engine)
+    assert engine.runner.store.labels.counters() == {"m": {"predictions": 5}, "": {"cut": 1}}
+    assert engine.faults() == {"internal": 1}
 
 
 def test_groups_are_bounded_and_come_from_the_prediction(make_engine: Any) -> None:
