@@ -104,18 +104,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "alerting": (DECIDERS - {"clock"}) | {"binomial"},
     "drift": {"drift", "errors"},
     "quality": {"errors", "labelled", "quality"},
-<<<<<<< HEAD
-=======
-    "label_record": {"errors", "labelled"},
-    "kept": {"labelled"},
-    "coverage": {"counts", "dated", "kept"},
-    "inbox": {"errors", "label_record", "ring"},
-    "labelling": DEFINITIONS | {"dated", "kept", "label_record", "quality"},
-    "applying": {"errors", "exporters", "inbox", "label_record", "labelling", "slo", "window"},
-    "label_lines": {"errors", "label_record", "labelled", "limits"},
-    "label_endpoint": {"default", "engine", "errors", "label_lines", "secret"},
-    "labels": VALUES | {"inbox", "label_record", "labelling", "limits", "slo"},
->>>>>>> w-labels
     "kernels": {"kernels"},
     "latencies": {"kernels"},
     "ring": RING,
@@ -195,15 +183,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "asgi": DEFINITIONS | {"body_pace", "edge", "engine", "exchange", "frameworks", "looplag", "routes", "sites"},
     "body": {"event", "exchange", "wsgi"},
     "wsgi": DEFINITIONS | {"body", "edge", "engine", "exchange", "frameworks", "routes"},
-<<<<<<< HEAD
     "__init__": ENGINE
     | {"decorators", "default", "engine", "failure", "judge", "label_endpoint", "readings", "tracked_stream", "words"},
     "judge": {"__init__", "default", "errors", "labelled", "quality", "switch", "window"},
-=======
-    "judge": {"__init__", "default", "errors", "labelled", "quality", "switch", "window"},
-    "__init__": ENGINE
-    | {"failure", "judge", "label_endpoint", "decorators", "default", "engine", "tracked_stream", "words"},
->>>>>>> w-labels
     "__main__": {"cli"},
     "cli": ENGINE
     | {"__init__", "applying", "asgi", "capacity", "channels", "cli", "coverage", "default", "drift"}
