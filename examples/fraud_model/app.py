@@ -1,8 +1,9 @@
-"""A fraud model behind an API: promises on the answers, and on the model call within them.
+"""A fraud model behind an API: promises on the answers, on the model call within them, on what the model is fed, and
+on whether it was right, which only labels can tell.
 
     pip install otelslo fastapi scikit-learn; cd examples/fraud_model
     uvicorn app:app --workers 2 &
-    python traffic.py; otelslo status
+    python traffic.py; python labels.py; otelslo status
 
 State and history lie in .otelslo/ here.
 """
@@ -47,5 +48,8 @@ def predict(payment: Payment) -> float:
 @app.post("/score")
 def score(payment: Payment) -> Answer:
     """How likely the payment is a fraud. What is no payment is its client's error, and no budget of ours."""
+    otelslo.observe_features("fraud", payment.model_dump(include={"amount", "hour", "foreign"}))
     found = predict(payment)
-    return Answer(id=payment.id, score=found, is_fraud=found >= 0.5)
+    is_fraud = found >= 0.5
+    otelslo.log_prediction("fraud", id=payment.id, output=int(is_fraud), score=found, version=VERSION)
+    return Answer(id=payment.id, score=found, is_fraud=is_fraud)

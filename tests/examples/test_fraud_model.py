@@ -1,29 +1,62 @@
-"""The FastAPI model server with scikit-learn, under two workers of uvicorn."""
+"""The FastAPI model server with scikit-learn, under two workers of uvicorn; labels come from another process."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from live.servers import until
+from live.watch import Watch
 
-from .playing import Example
+from otelslo.rowkey import BINS
+
+from .playing import EXAMPLES, Example
 
 pytest.importorskip("fastapi", reason="needs fastapi")
 pytest.importorskip("sklearn", reason="needs scikit-learn")
+httpx = pytest.importorskip("httpx", reason="needs httpx")
 
-NUMBER = 60
+NUMBER = 260  # more than the 200 that are the baseline of drift
+ARRIVES_S = 60.0  # only ends a test that hangs
 
 
-def test_payments_are_scored(tmp_path: Path) -> None:
+@pytest.fixture
+def traffic(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(EXAMPLES / "fraud_model"))
+    import traffic
+
+    yield traffic
+    del sys.modules["traffic"]
+
+
+def test_payments_are_scored_and_labelled(tmp_path: Path, traffic: Any) -> None:
     with Example("fraud_model", tmp_path) as example:
         port = example.serve("app:app", workers=2)
-        said = example.run("traffic.py", str(NUMBER), f"http://127.0.0.1:{port}")
-        assert said.startswith(f"{NUMBER} payments, ")
+        address = f"http://127.0.0.1:{port}"
+        with httpx.Client(base_url=address, trust_env=False, timeout=60) as client:
+            taken = [client.post("/score", json=traffic.payment(n)).json()["is_fraud"] for n in range(NUMBER)]
+        said = example.run("traffic.py", "5", address)  # as a reader would; ids that were scored before
+        assert said == f"5 payments, {sum(taken[:5])} taken for frauds\n"
         assert example.ask(port, "/score", {"id": "t1", "amount": "a lot"})[0] == 422
-        assert example.counted("answers") == {"good": NUMBER, "excluded client_error": 1}
+        assert example.counted("answers") == {"good": NUMBER + 5, "excluded client_error": 1}
         calls = example.counted("model")
-        assert calls.pop("excluded cold_start", 0) in (1, 2)  # one of each worker that was asked
-        assert set(calls) == {"good"}
-        assert sum(example.counted("model").values()) == NUMBER
-        assert example.statuses()["answers"]["met"] is True
+        assert sum(calls.values()) == NUMBER + 5
+        assert 1 <= calls.pop("excluded cold_start") <= 2  # of each worker that was asked
+
+        assert example.run("labels.py", str(NUMBER)) == f"{NUMBER} labels\n"
+        truth = [traffic.was_fraud(n) for n in range(NUMBER)]
+        both = sum(t and p for t, p in zip(truth, taken, strict=True))
+        assert 0 < both < min(sum(taken), sum(truth))
+
+        def labelled() -> bool:
+            status = example.statuses()
+            found = {name: (status[name]["good"], status[name]["bad"]) for name in ("precision", "recall")}
+            return found == {"precision": (both, sum(taken) - both), "recall": (both, sum(truth) - both)}
+
+        until(labelled, f"{both} of {sum(taken)} and of {sum(truth)}", ARRIVES_S)
+        reader = Watch(example.ring).reader
+        fed = {key.group for key in map(reader.row_name, range(reader.rows)) if key.slo == BINS}
+        assert fed  # the bins of the live baseline are there
         assert example.faults() == {}
