@@ -232,7 +232,7 @@ BREAKS = {
     "site": lambda edge, patch: [forget(edge), patch.setattr(edge._sites, "_site", broken)],
     "strings": lambda edge, patch: patch.setattr(edge.engine.names, "string", broken),
     "histograms": lambda edge, patch: patch.setattr(edge.engine.names, "histogram_of", broken),
-    "rows": lambda edge, patch: [patch.setattr(o, "entry", broken) for o in edge.engine.objectives],
+    "rows": lambda edge, patch: [patch.setattr(o, "entries", broken) for o in edge.engine.objectives],
 }
 
 

@@ -39,7 +39,7 @@ POINTS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "memo": (lambda edge: edge.engine, "memo"),
     "judge": (lambda edge: edge.engine.judge, "plan_for"),
     "judging": (lambda edge: edge.engine.judge, "_judge"),
-    "entry": (lambda edge: edge.engine.objectives[0], "entry"),
+    "entry": (lambda edge: edge.engine.objectives[0], "entries"),
     "row": (lambda edge: edge.engine.objectives[-1], "row_of"),
     "string": (lambda edge: edge.engine.names, "string"),
     "histogram": (lambda edge: edge.engine.names, "histogram_of"),
