@@ -8,9 +8,9 @@ The rules, in the order in which they are asked:
 - In planned maintenance it is excluded at once, and no label changes that.
 - The first label decides. A second one that says the same is a duplicate; one that says otherwise is a correction,
   which takes the old outcome back and adds the new one.
-- Whether a label is late is a matter of its own time and that of its prediction, not of when it was read: one that was
-  told later than `label_within` never counts for that objective. One that was told in time counts, even where its
-  prediction has been settled as lapsed meanwhile.
+- Whether a label is late is a matter of its own time and that of its prediction, not of when it was read, and of
+  labels that say the same the earliest counts. One that was told later than `label_within` never counts for that
+  objective. One that was told in time does, even where its prediction has been settled as lapsed meanwhile.
 - A prediction without a label in time is settled as lapsed, a while after the time is up (GRACE_NS): labels lie in
   files of other processes.
 - A label without a prediction waits for it (WAIT_NS) and is unknown then.
@@ -219,6 +219,7 @@ class Batch:
         key = truth_key_of(label.truth)
         if kept.truth_key == key:
             self._book.count(kept.model, "duplicates")
+            self._tell_earlier(kept, label)
             return
         correction = kept.truth_key is not None
         kept.truth, kept.truth_key, kept.told_wall_ns = label.truth, key, label.at_wall_ns
@@ -226,6 +227,16 @@ class Batch:
         late = [self._apply_truth(kept, number, correction) for number in kept.states]
         if True in late:
             self._book.count(kept.model, "late")
+        self._book.update(kept)
+
+    def _tell_earlier(self, kept: Kept, label: Label) -> None:
+        """The same was told before, and then it may have been in time."""
+        if label.at_wall_ns >= kept.told_wall_ns:
+            return
+        kept.truth, kept.told_wall_ns = label.truth, label.at_wall_ns
+        for number, state in kept.states.items():
+            if state is None or state[0] == LAPSED:
+                self._apply_truth(kept, number, False)
         self._book.update(kept)
 
     def _apply_truth(self, kept: Kept, number: int, correction: bool) -> bool:

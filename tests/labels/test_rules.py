@@ -99,6 +99,19 @@ def test_what_lapses_is_settled_and_a_label_told_in_time_still_counts(engine: En
     assert known.bounds == (Fraction(1, 3), Fraction(1, 3))  # nothing is unknown: what lapsed is bad
 
 
+def test_of_labels_that_say_the_same_the_earliest_counts(engine: Engine) -> None:
+    engine.log_prediction("shop", id="a")
+    told_s = engine.clock.wall_ns() // 10**9 + 60
+    turn(engine)
+    turn(engine, s=3 * 3600)
+    engine.log_label("shop", id="a", truth=1)  # a job that gave no time
+    turn(engine)
+    assert counts(engine, "sold") == Counts(0, 1, 0)
+    engine.log_label("shop", id="a", truth=1, at=told_s)
+    turn(engine)
+    assert counts(engine, "sold") == Counts(1, 0, 0)
+
+
 def test_a_label_may_come_before_its_prediction_and_is_unknown_after_an_hour(engine: Engine) -> None:
     engine.log_label("fraud", id="a", truth=1)
     engine.log_label("fraud", id="b", truth=1)

@@ -22,7 +22,7 @@ from otelslo.window import DAY_NS, SECOND_NS
 
 SLOS = objectives()
 MODELS = st.sampled_from(["m", "m", "m", "m", "m", "other"])
-IDS = st.integers(0, 11).map(str)
+IDS = st.integers(0, 4).map(str)
 AGES = st.sampled_from([0, 0, 0, 1, 299, 1200, 1800, 1801, 3600, 7200, 86_400, 4 * 86_400, -500]).map(
     lambda s: s * SECOND_NS
 )
@@ -35,7 +35,7 @@ PREDICTIONS = st.tuples(st.just("predict"), MODELS, IDS, AGES, OUTPUTS, ATTRIBUT
 LABELS = st.tuples(st.just("label"), MODELS, IDS, AGES, TRUTHS)
 WRITES = st.tuples(st.integers(0, 2), st.one_of(PREDICTIONS, LABELS))
 STEPS = st.one_of(
-    st.tuples(st.just("write"), st.lists(WRITES, min_size=1, max_size=12)),
+    st.tuples(st.just("write"), st.lists(WRITES, min_size=1, max_size=16)),
     st.tuples(st.just("turn"), st.integers(1, 7), st.integers(0, 12)),
     st.tuples(st.just("pass"), PASSES),
     st.tuples(st.just("rotate"), st.integers(0, 2)),

@@ -119,6 +119,11 @@ class Twin:
     def _meet(self, one: dict, label: Label) -> None:
         if one["truth"] is not None and same_class(one["truth"], label.truth):
             self.counters["duplicates"] += 1
+            if label.at_wall_ns < one["told"]:
+                one["told"] = label.at_wall_ns
+                for state in one["rows"].values():
+                    if state["is"] in ("waits", "lapsed"):
+                        self._tell(one, state)
             return
         self.counters["labels" if one["truth"] is None else "corrections"] += 1
         one["truth"], one["told"] = label.truth, label.at_wall_ns
