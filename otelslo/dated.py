@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from types import MappingProxyType
@@ -19,8 +19,7 @@ from otelslo.snapshot import Loss, SavedLoss
 
 SLOT_NS = 300 * 10**9
 _CELLS, _FIRST_EXCLUDED = 16, 10
-_NO_SLOTS: Mapping[int, tuple[int, ...]] = MappingProxyType({})
-_EMPTY_SLOT = (0,) * _CELLS
+_NO_SLOTS: Mapping[int, Sequence[int]] = MappingProxyType({})
 
 SlotCell = tuple[int, int, int]  # start of the slot (Unix ns), cell, count
 
@@ -52,39 +51,61 @@ def apart_ns(wall_offset_ns: int) -> int:
 class DatedRow:
     """One row as it was read: never changed, but followed by another one.
 
+    Kept as arrays, so that a revision costs what it changes: of a row with 35 days of slots, 0.1 to 1 ms.
+
     Args:
         slots: the 16 cells of every slot that has any, by its start (Unix ns); the one at 0 holds what is older than
             the history keeps, and belongs to no window.
     """
 
     def __init__(
-        self, key: RowKey, birth_wall_ns: int, slots: Mapping[int, tuple[int, ...]] = _NO_SLOTS, revision: int = 0
+        self, key: RowKey, birth_wall_ns: int, slots: Mapping[int, Sequence[int]] = _NO_SLOTS, revision: int = 0
     ) -> None:
         self.key, self.text = key, key.text()
         self.birth_wall_ns = birth_wall_ns
         self.revision = revision
-        self._slots = slots
-        self._starts = array("q", sorted(slots))
-        classes = [_classes(slots[start]) for start in self._starts]
+        self.cells = [0] * _CELLS  # totals
+        self._starts = array("q")
+        self._slots = array("q")  # 16 cells of each slot, one after the other
+        self._by_class = [array("q") for _ in range(3)]  # good, bad, excluded: of each slot
         # What came before each slot; one more at the end for all of it.
-        self._before = [
-            array("q", accumulate((getattr(one, name) for one in classes), initial=0))
-            for name in ("good", "bad", "excluded")
-        ]
-        self.cells = [sum(column) for column in zip(*slots.values(), strict=True)] or [0] * _CELLS
+        self._before = [array("q", [0]) for _ in range(3)]
+        if slots:
+            self._take((start, cell, n) for start, cells in slots.items() for cell, n in enumerate(cells))
 
     def revised(self, cells: Iterable[SlotCell], birth_wall_ns: int, revision: int) -> DatedRow:
         """The row with these cells as they are now."""
-        slots = dict(self._slots)
+        new = DatedRow(self.key, birth_wall_ns, revision=revision)
+        new.cells = list(self.cells)
+        new._starts, new._slots = self._starts[:], self._slots[:]
+        new._by_class, new._before = [one[:] for one in self._by_class], [one[:] for one in self._before]
+        new._take(cells)
+        return new
+
+    def _take(self, cells: Iterable[SlotCell]) -> None:
+        first = len(self._starts)
         for start, cell, count in cells:
-            before = slots.get(start, _EMPTY_SLOT)
-            slots[start] = (*before[:cell], count, *before[cell + 1 :])
-        return DatedRow(self.key, birth_wall_ns, slots, revision)
+            at = bisect_left(self._starts, start)
+            if at == len(self._starts) or self._starts[at] != start:
+                self._insert(at, start)
+            place = _CELLS * at + cell
+            more, self._slots[place] = count - self._slots[place], count
+            self.cells[cell] += more
+            self._by_class[_class_of(cell)][at] += more
+            first = min(first, at)
+        for sums, each in zip(self._before, self._by_class, strict=True):
+            sums[first:] = array("q", accumulate(each[first:], initial=sums[first]))
+
+    def _insert(self, at: int, start: int) -> None:
+        self._starts.insert(at, start)
+        self._slots[_CELLS * at : _CELLS * at] = array("q", bytes(8 * _CELLS))
+        for each in self._by_class:
+            each.insert(at, 0)
 
     @property
     def counts(self) -> Counts:
         """Everything that it ever counted."""
-        return _classes(self.cells)
+        return Counts(*(sums[-1] for sums in self._before))
 
     def between(self, start_wall_ns: int, end_wall_ns: int) -> Counts:
         """Events of the slots from the one that holds the start to the one that holds the end (Unix ns)."""
@@ -95,8 +116,12 @@ class DatedRow:
     def losses(self, start_ns: int, wall_offset_ns: int) -> Iterator[SavedLoss]:
         """Its bad events since the slot that holds the start (ring time), as a loss log would have them."""
         apart = apart_ns(wall_offset_ns)
-        for start in self._starts[bisect_left(self._starts, max(slot_of(start_ns + apart), 1)) :]:
-            for reason, count in zip(self.key.reasons[1:_FIRST_EXCLUDED], self._slots[start][1:], strict=False):
+        first = bisect_left(self._starts, max(slot_of(start_ns + apart), 1))
+        for at in range(first, len(self._starts)):
+            if not self._by_class[1][at]:
+                continue
+            start, bad = self._starts[at], self._slots[_CELLS * at + 1 : _CELLS * at + _FIRST_EXCLUDED]
+            for reason, count in zip(self.key.reasons[1:_FIRST_EXCLUDED], bad, strict=True):
                 if count > 0:
                     yield SavedLoss(start, self.text, Loss(start - apart, 0, reason, count, "", 0, "", "", 0, "", ""))
 
@@ -115,6 +140,6 @@ class DatedCounts:
 NOTHING_DATED = DatedCounts()
 
 
-def _classes(cells: Iterable[int]) -> Counts:
-    of = list(cells)
-    return Counts(of[0], sum(of[1:_FIRST_EXCLUDED]), sum(of[_FIRST_EXCLUDED:]))
+def _class_of(cell: int) -> int:
+    """0 good, 1 bad, 2 excluded."""
+    return 0 if cell == 0 else 1 if cell < _FIRST_EXCLUDED else 2

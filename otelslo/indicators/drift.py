@@ -21,6 +21,7 @@ from otelslo.window import MINUTE_NS, WEEK_NS, format_duration, parse_positive_d
 KIND = "sample"
 DATED = True
 TICKETS_ONLY = True
+LOSS_CLASS = "quality"
 STEADY, DRIFTED, NOT_ENOUGH_DATA = "steady", "drifted", "not_enough_data"
 _KINDS = ("numeric", "categorical")
 _MEASURE_KEYS = ("name", "unit", "direction")
