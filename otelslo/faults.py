@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("otelslo")
 
 _OTHER = "other"
-_NAMED = ("good", "bad_latency", "internal", "user_code", "not_attached", "capacity", "export")
+_NAMED = ("good", "bad_latency", "internal", "user_code", "not_attached", "capacity", "export", "labels", "judge")
 REASONS = (*_NAMED, *[""] * (FIRST_EXCLUDED - 1 - len(_NAMED)), _OTHER, *[""] * (CELLS - FIRST_EXCLUDED))
 _NO_LABELS = Labels()
 

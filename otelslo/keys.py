@@ -8,6 +8,7 @@ from typing import Any
 
 from otelslo.definition import MOST_DECLARED
 from otelslo.errors import Place, shown
+from otelslo.event import EDGE_KINDS, EVENT_KINDS
 from otelslo.indicators import Indicator, load
 from otelslo.slices import OCCURRENCES, TIMESLICES
 from otelslo.validity import parse_reason
@@ -54,12 +55,21 @@ def own_match(match: Mapping[str, Any], indicator: Indicator, name: str, place: 
     """`match`, or of an indicator whose events are made for this objective: its name is their route, and nothing else
     may be said of them. Raises DefinitionError."""
     if not getattr(indicator, "OWN_EVENTS", False):
+        _refuse_other_kinds(match, indicator, place)
         return match
     for key in match:
         if key != "where":
             problem = "its events are made for it alone, so there is nothing to match"
             raise place.at(str(key)).error(problem, "Leave it out", at_key=True)
     return {**match, "route": name}
+
+
+def _refuse_other_kinds(match: Mapping[str, Any], indicator: Indicator, place: Place) -> None:
+    """Between events of edges one may choose; what has no edge knows no other kind than its own."""
+    kind = match.get("kind")
+    if kind in EVENT_KINDS and kind != indicator.KIND and not {kind, indicator.KIND} <= set(EDGE_KINDS):
+        problem = f"the indicator is about events of the kind {indicator.KIND}, and {shown(kind)} is another"
+        raise place.at("kind").error(problem, "Leave kind out", at_key=True)
 
 
 def usual_slices(

@@ -1,7 +1,7 @@
 """A fraud model behind an API: promises on the answers, on the model call within them, on what the model is fed, and
 on whether it was right, which only labels can tell.
 
-    pip install otelslo fastapi scikit-learn; cd examples/fraud_model
+    pip install otelslo fastapi scikit-learn httpx; cd examples/fraud_model
     uvicorn app:app --workers 2 &
     python traffic.py; python labels.py; otelslo status
 

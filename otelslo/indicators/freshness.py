@@ -22,6 +22,7 @@ from otelslo.window import parse_positive_duration
 KIND = "call"
 AGES = True
 TICKETS_ONLY = True
+LOSS_CLASS = "quality"
 _NOT_ANSWERED = ("4xx", "5xx", "closed_by_error")
 _FAILED = Outcome("excluded", "failed")
 _UNANSWERED = Outcome("excluded", "unanswered")

@@ -19,6 +19,7 @@ from otelslo.match import import_name, resolve
 from otelslo.window import HOUR_NS, SECOND_NS, format_duration, parse_positive_duration
 
 KIND = "probe"
+LOSS_CLASS = "infrastructure"
 OWN_EVENTS = True
 
 # What a probe finds wrong, as `Event.failure`.
