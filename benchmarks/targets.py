@@ -45,4 +45,5 @@ TARGETS: dict[str, float] = {
     "budget_allows_no_ns": 1_000,
     "log_prediction_us": 20,
     "labels_10000_s": 1,
+    "labels_request_p99_ms": 6,  # the interpreter lets others in after 5
 }
