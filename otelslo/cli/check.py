@@ -147,7 +147,8 @@ def _resolved(slo: SLO, rules: bool) -> dict[str, Any]:
         "budget": _budget(slo, now_wall_ns),
         "next_maintenance": windows,
     }
-    shown["options"] = {key: str(value) for key, value in (slo.options or {}).items()}
+    # What is measured is told by itself: an address may hold a password.
+    shown["options"] = {} if slo.measures else {key: str(value) for key, value in (slo.options or {}).items()}
     if rules:
         lines = rules_table(slo)
         shown["rules"] = [{"happened": what, "outcome": kind, "reason": reason} for what, kind, reason in lines]
