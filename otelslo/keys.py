@@ -65,10 +65,10 @@ def own_match(match: Mapping[str, Any], indicator: Indicator, name: str, place: 
 
 
 def _refuse_other_kinds(match: Mapping[str, Any], indicator: Indicator, place: Place) -> None:
-    """Between events of edges one may choose; what has no edge knows no other kind than its own."""
-    kind = match.get("kind")
-    if kind in EVENT_KINDS and kind != indicator.KIND and not {kind, indicator.KIND} <= set(EDGE_KINDS):
-        problem = f"the indicator is about events of the kind {indicator.KIND}, and {shown(kind)} is another"
+    """What is about no event of an edge is about its own kind alone, and predictions are nobody else's."""
+    kind, own = match.get("kind"), indicator.KIND
+    if kind in EVENT_KINDS and kind != own and (own not in EDGE_KINDS or kind == "prediction"):
+        problem = f"the indicator is about events of the kind {own}, and never about {kind}"
         raise place.at("kind").error(problem, "Leave kind out", at_key=True)
 
 
