@@ -175,12 +175,13 @@ class Applying:
         # A day is over when the next one begins; its sample when all that belongs to it can have come.
         days_ns, draws_ns = now_ns // DAY_NS * DAY_NS, (now_ns - GRACE_NS) // DAY_NS * DAY_NS
         keep_ns = now_ns - rules.keep_ns
-        if self._store.labels.is_due(now_ns, days_ns, draws_ns, keep_ns, self._most_kept):
+        rows = rules.in_force(self._store.labels.rows())
+        if self._store.labels.is_due(rows, now_ns, days_ns, draws_ns, keep_ns, self._most_kept):
             # In this order: what has lapsed is settled before it is forgotten.
             works: tuple[_Work, ...] = (
-                lambda batch, book: batch.lapse(book.lapsed(self._chunk)),
-                lambda batch, book: batch.enter_drawn(book.drawn(draws_ns, self._chunk)),
-                lambda batch, book: batch.close_days(book.days(days_ns, self._chunk)),
+                lambda batch, book: batch.lapse(book.lapsed(batch.in_force, self._chunk)),
+                lambda batch, book: batch.enter_drawn(book.drawn(batch.in_force, draws_ns, self._chunk)),
+                lambda batch, book: batch.close_days(book.days(batch.in_force, days_ns, self._chunk)),
                 self._forget,
             )
             for work in works:
