@@ -146,9 +146,10 @@ class LabelBook:
         self._db.execute("INSERT OR REPLACE INTO label_due VALUES (?, ?, ?, ?)", entry)
 
     def lapsed(self, rows: Sequence[int], limit: int) -> list[tuple[int, str, str]]:
-        """(row, model, id) of these rows whose time is up; they are not named again."""
+        """(row, model, id) of these rows whose time is up, the earliest first; they are not named again."""
         found = self._db.execute(
-            f"SELECT row, model, id FROM label_due WHERE row IN {_AMONG} AND due_wall_ns <= ? LIMIT ?",
+            f"SELECT row, model, id FROM label_due WHERE row IN {_AMONG} AND due_wall_ns <= ?"
+            " ORDER BY due_wall_ns LIMIT ?",
             (_json(rows), self._wall_ns, limit),
         ).fetchall()
         self._db.executemany("DELETE FROM label_due WHERE (row, model, id) = (?, ?, ?)", found)
