@@ -69,6 +69,12 @@ def test_json_lines_and_lists() -> None:
     assert list(from_json_text(text, "m", NOW_NS)) == wanted
 
 
+def test_a_line_ends_where_json_lines_end() -> None:
+    odd = "a\u2028b\x85c\u2029d"
+    text = f'{{"id": "{odd}", "truth": 1}}\r\n{{"id": 2, "truth": "{odd}"}}\n'
+    assert list(from_json_text(text, "m", NOW_NS)) == [Label("m", odd, NOW_NS, 1), Label("m", "2", NOW_NS, odd)]
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
