@@ -1,14 +1,15 @@
 """Emptying the inbox: what lies in it is counted by whoever leads, or by a command where nobody does.
 
 In transactions of a few hundred records, each of which moves the offset in the file on: a record is counted once, also
-by two at a time, and whoever is killed in between. Between them, and within, the app's threads may go on.
+by two at a time, and whoever is killed in between. Between them, and within, the app's threads may go on; so that these
+do not make a transaction last while others wait for the database, it ends early where they are busy.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -27,6 +28,10 @@ MOST_WAITING = 100_000  # labels whose prediction has not come
 CHUNK = 500  # records, and what has fallen due, of one transaction
 MOST_A_TURN = 20_000
 _TURN_NS = 1_000_000_000
+_LAST_NS = 100_000_000  # of a turn that the end of the process waits for
+_WORK_NS = 250_000_000  # of each sort of what falls due, so that none waits for another or for the inbox
+_HOLD_NS = 75_000_000  # of one transaction; others wait 2 s for the database
+_FIRST = 50  # entries of the first transaction of what falls due, before it is known how long they take
 _BREATH = 20  # records; about a millisecond with three objectives
 _BYTES = 4 * (LONGEST_RECORD + 64)
 
@@ -52,6 +57,7 @@ class Applying:
         *,
         most_kept: int = MOST_KEPT,
         chunk: int = CHUNK,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._state_dir = state_dir
         self._store = store
@@ -60,6 +66,8 @@ class Applying:
         self._key = key
         self._most_kept = most_kept
         self._chunk = chunk
+        self._at_once = min(chunk, _FIRST)
+        self._monotonic_ns = monotonic_ns
         self._slos: Sequence[SLO] | None = None
         self._rules: Labelling | None = None
         self._read: dict[str, int] = {}
@@ -69,9 +77,10 @@ class Applying:
         self._now_ns = 0
         self._between: Between = _nothing
 
-    def turn(self, slos: Sequence[SLO], now_wall_ns: int, between: Between | None = None) -> int:
+    def turn(self, slos: Sequence[SLO], now_wall_ns: int, between: Between | None = None, *, last: bool = False) -> int:
         """Count what lies in the inbox, and settle what has fallen due, at `now_wall_ns` (Unix ns); how many records
-        were taken. What is left after a second, or after MOST_A_TURN records, is for the next turn.
+        were taken. What is left after a second, or after MOST_A_TURN records, is for the next turn. The `last` one,
+        when a process ends, is short and settles nothing.
 
         Raises:
             StateError: the database cannot be written now.
@@ -85,16 +94,17 @@ class Applying:
         files = spools(self._state_dir)
         if not files and not rules.slos:
             return 0
-        until_ns = time.monotonic_ns() + _TURN_NS
+        until_ns = self._monotonic_ns() + (_LAST_NS if last else _TURN_NS)
         taken = 0
         for path in files:
-            while taken < MOST_A_TURN and time.monotonic_ns() < until_ns:
+            while taken < MOST_A_TURN and self._monotonic_ns() < until_ns:
                 took = self._take_some(path, rules)
                 if took is None:
                     break
                 taken += took
                 self._between()
-        self._settle(rules, until_ns)
+        if not last:
+            self._settle(rules)
         return taken
 
     # ── records ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -140,26 +150,31 @@ class Applying:
             data = read_spool(path, offset, _BYTES)
             if data is None:  # counted and removed by another
                 return None
-            found = list(islice(decoded(data, ended=ended and len(data) < _BYTES), most))
-            used = found[-1][1] if found else 0
-            taken = self._take_records([record for record, _ in found], rules, book)
+            found = islice(decoded(data, ended=ended and len(data) < _BYTES), most)
+            taken, used = self._take_records(found, rules, book)
             if used:
                 book.advance(path.name, offset + used)
         self._read[path.name] = offset + used
         return taken if used else None
 
-    def _take_records(self, found: Sequence[Record | Cut], rules: Labelling | None, book: LabelBook) -> int:
+    def _take_records(
+        self, found: Iterable[tuple[Record | Cut, int]], rules: Labelling | None, book: LabelBook
+    ) -> tuple[int, int]:
+        """As many as there is time for, one at least: how many, and where the last one ends."""
         batch = None if rules is None else Batch(rules, book, self._now_ns)
-        taken = 0
-        for record in found:
+        taken, used, until_ns = 0, 0, self._monotonic_ns() + _HOLD_NS
+        for record, ends_at in found:
+            used = ends_at
             if batch is None or isinstance(record, Cut):
                 book.count("", "cut")
-                continue
-            batch.take(record)
-            taken += 1
-            if taken % _BREATH == 0:
-                self._between()
-        return taken
+            else:
+                batch.take(record)
+                taken += 1
+                if taken % _BREATH == 0:
+                    self._between()
+            if self._monotonic_ns() >= until_ns:
+                break
+        return taken, used
 
     def _remove(self, path: Path) -> None:
         """A file that is counted to its end and that nobody writes to. Its offset is forgotten only when it is gone,
@@ -170,37 +185,42 @@ class Applying:
             book.forget_files(lambda name: not (path.parent / name).exists())
 
     # ── what falls due ─────────────────────────────────────────────────────────────────────────────────────────────
-    def _settle(self, rules: Labelling, until_ns: int) -> None:
+    def _settle(self, rules: Labelling) -> None:
         now_ns = self._now_ns
         # A day is over when the next one begins; its sample when all that belongs to it can have come.
         days_ns, draws_ns = now_ns // DAY_NS * DAY_NS, (now_ns - GRACE_NS) // DAY_NS * DAY_NS
         keep_ns = now_ns - rules.keep_ns
-        if self._store.labels.is_due(now_ns, days_ns, draws_ns, keep_ns, self._most_kept):
+        rows = rules.in_force(self._store.labels.rows())
+        if self._store.labels.is_due(rows, now_ns, days_ns, draws_ns, keep_ns, self._most_kept):
             # In this order: what has lapsed is settled before it is forgotten.
             works: tuple[_Work, ...] = (
-                lambda batch, book: batch.lapse(book.lapsed(self._chunk)),
-                lambda batch, book: batch.enter_drawn(book.drawn(draws_ns, self._chunk)),
-                lambda batch, book: batch.close_days(book.days(days_ns, self._chunk)),
+                lambda batch, book: batch.lapse(book.lapsed(batch.in_force, self._at_once)),
+                lambda batch, book: batch.enter_drawn(book.drawn(batch.in_force, draws_ns, self._at_once)),
+                lambda batch, book: batch.close_days(book.days(batch.in_force, days_ns, self._at_once)),
                 self._forget,
             )
             for work in works:
-                while self._some(rules, work):
-                    if time.monotonic_ns() > until_ns:
-                        return
+                until_ns = self._monotonic_ns() + _WORK_NS
+                while self._some(rules, work) and self._monotonic_ns() < until_ns:
+                    pass
         self._expire()
 
     def _some(self, rules: Labelling, work: _Work) -> int:
+        """One transaction's worth of what has fallen due: half as many as in the one before if that was too long."""
+        begun_ns = self._monotonic_ns()
         with self._writing() as book:
             done = work(Batch(rules, book, self._now_ns), book)
+        was_long = self._monotonic_ns() - begun_ns > _HOLD_NS
+        self._at_once = max(1, self._at_once // 2) if was_long else min(self._chunk, 2 * self._at_once)
         self._between()
         return done
 
     def _forget(self, batch: Batch, book: LabelBook) -> int:
         """Labels that nobody needs any more, and predictions that are too old or too many."""
-        unknown = book.unknown(MOST_WAITING, self._chunk)
+        unknown = book.unknown(MOST_WAITING, self._at_once)
         for model in unknown:
             book.count(model, "unknown")
-        gone = book.older_than(self._now_ns - batch.keep_ns, self._most_kept, self._chunk)
+        gone = book.older_than(self._now_ns - batch.keep_ns, self._most_kept, self._at_once)
         for kept, is_old in gone:
             batch.give_up(kept, "expired" if is_old else "dropped")
         book.remove(kept for kept, _ in gone)

@@ -158,7 +158,7 @@ def log_prediction(
     name: str, /, *, id: Any, output: Any = None, score: Any = None, at: Moment | None = None, **attributes: Any
 ) -> None:
     """Log what a model predicted, so that quality objectives can count it when its label comes. For requests: it takes
-    a few microseconds, waits for nobody and never raises. What cannot be logged is counted as a fault, `labels`.
+    a few microseconds, waits for no lock and never raises. What cannot be logged is counted as a fault, `labels`.
 
         otelslo.log_prediction("fraud", id=transaction, output=1, score=0.93, version="2026-11-01")
 
@@ -180,7 +180,7 @@ def log_prediction(
 def log_label(name: str, /, *, id: Any, truth: Any, at: Moment | None = None) -> None:
     """Log what is true of a prediction, from any process that uses the same state directory, whenever it is known.
 
-    Starts nothing, waits for nobody and never raises; what cannot be logged is counted as a fault. The leading process
+    Starts nothing, waits for no lock and never raises; what cannot be logged is counted as a fault. The leading process
     counts it in the slot of its prediction: see docs/indicators/labels.md.
 
     Args:

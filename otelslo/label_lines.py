@@ -102,7 +102,7 @@ def from_json_text(text: str, model: str | None, now_wall_ns: int) -> Iterator[L
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        yield from from_json(text.splitlines(), model, now_wall_ns)
+        yield from from_json(text.split("\n"), model, now_wall_ns)  # texts in JSON may hold other ends of lines
         return
     for number, one in enumerate(found if isinstance(found, list) else [found], 1):
         yield _of_object(one, number, model, now_wall_ns)

@@ -12,10 +12,11 @@ The rules, in the order in which they are asked:
   labels that say the same the earliest counts. One that was told later than `label_within` never counts for that
   objective. One that was told in time does, even where its prediction has been settled as lapsed meanwhile.
 - A prediction without a label in time is settled as lapsed, a while after the time is up (GRACE_NS): labels lie in
-  files of other processes.
+  files of other processes. It is kept for as long again, and a day at least, so that one told in time may be read late.
 - A label without a prediction waits for it (WAIT_NS) and is unknown then.
 - N a day are those of the smallest keyed hashes of their day; they are counted when the day is over, and GRACE_NS.
 - Daily indicators: the sums of a day make one event in the last slot of that day (UTC), once it is over.
+- Nothing falls due for an objective that is not in force: it waits for it until its prediction is not kept any more.
 
 Nothing here reads a clock, a file or a database: that is what the `Book` is for.
 """
@@ -92,13 +93,17 @@ class Labelling:
 
     @property
     def keep_ns(self) -> int:
-        """How long predictions are kept: as long as one is waited for, and no longer than the history's slots."""
-        longest_ns = max((within_of(slo) or KEEP_NS for slo in self.slos), default=KEEP_NS)
-        return min(longest_ns + 2 * GRACE_NS, max(self.retention_ns, 2 * GRACE_NS))
+        """How long predictions are kept: as long as a label may be read, and no longer than the history's slots."""
+        longest_ns = max((_kept_for(within_of(slo)) for slo in self.slos), default=KEEP_NS)
+        return min(longest_ns, max(self.retention_ns, 2 * GRACE_NS))
 
     def keeps_texts(self, model: str) -> bool:
         """Whether an objective needs outputs that are longer than a class."""
         return any(slo.needs_texts for slo in self.about(model))
+
+    def in_force(self, rows: Iterable[Row]) -> list[int]:
+        """The numbers of the rows that are of these objectives."""
+        return [row.number for row in rows if (row.slo, row.meaning) in self._by_name]
 
     def about(self, model: str) -> tuple[SLO, ...]:
         """The objectives that predictions of a model can belong to."""
@@ -120,6 +125,11 @@ class Batch:
         self._samplings: dict[str, Sampling] = {}
 
     @property
+    def in_force(self) -> list[int]:
+        """The numbers of the rows for which something may fall due."""
+        return self._rules.in_force(self._rows.values())
+
+    @property
     def keep_ns(self) -> int:
         """How long predictions are kept."""
         return self._rules.keep_ns
@@ -129,7 +139,7 @@ class Batch:
         """A prediction or a label."""
         about = self._rules.about(record.model)
         if not about:
-            self._book.count(record.model, "ignored")
+            self._book.count("", "ignored")  # not under a name that anybody may make up
         elif not any(self._may_be_sampled(slo, record.id) for slo in about):
             self._book.count(record.model, "not_sampled")
         elif isinstance(record, Prediction):
@@ -224,7 +234,7 @@ class Batch:
         correction = kept.truth_key is not None
         kept.truth, kept.truth_key, kept.told_wall_ns = label.truth, key, label.at_wall_ns
         self._book.count(kept.model, "corrections" if correction else "labels")
-        late = [self._apply_truth(kept, number, correction) for number in kept.states]
+        late = [self._apply_truth(kept, number) for number in kept.states]
         if True in late:
             self._book.count(kept.model, "late")
         self._book.update(kept)
@@ -236,10 +246,10 @@ class Batch:
         kept.truth, kept.told_wall_ns = label.truth, label.at_wall_ns
         for number, state in kept.states.items():
             if state is None or state[0] == LAPSED:
-                self._apply_truth(kept, number, False)
+                self._apply_truth(kept, number)
         self._book.update(kept)
 
-    def _apply_truth(self, kept: Kept, number: int, correction: bool) -> bool:
+    def _apply_truth(self, kept: Kept, number: int) -> bool:
         """Count what is true of a prediction in one row; whether that was told too late."""
         slo, state = self._slo_of(number), kept.states[number]
         if slo is None or (state is not None and state[0] in _FIXED):
@@ -247,30 +257,29 @@ class Batch:
         row = self._rows[number]
         if row.within_ns is not None and kept.told_wall_ns > kept.at_wall_ns + row.within_ns:
             return True
-        self._settle(kept, row, slo, Labelled(kept.output, kept.score, kept.truth), correction)
+        self._settle(kept, row, slo, Labelled(kept.output, kept.score, kept.truth))
         return False
 
-    def _settle(self, kept: Kept, row: Row, slo: SLO, labelled: Labelled, correction: bool) -> None:
+    def _settle(self, kept: Kept, row: Row, slo: SLO, labelled: Labelled) -> None:
         """Count an outcome in the place of the one before, if there was any."""
         before = kept.states[row.number]
         how = LAPSED if labelled.lapsed else LABELLED
         after = self._judged(kept, slo, labelled, how)
-        again = before is not None
+        was_lapsed = before is not None and before[0] == LAPSED
+        was_labelled = before is not None and not was_lapsed
         kept.states[row.number] = after
         if slo.daily:
             self._add_sums(kept, row, before, after)
         elif before != after:
             for state, count in ((before, -1), (after, 1)):
                 if state is not None and state[0] != NOT_OURS:
-                    self._book.add(row, kept.at_wall_ns, state[1], count, again or correction)
-        was_lapsed = before is not None and before[0] == LAPSED
-        was_labelled = again and not was_lapsed
+                    self._book.add(row, kept.at_wall_ns, state[1], count, was_labelled)
         self._book.tell(
             row,
             kept.at_wall_ns,
             labelled=int(how == LABELLED) - int(was_labelled),
             lapsed=int(how == LAPSED) - int(was_lapsed),
-            corrected=int(before is not None and before[1] != after[1]),
+            corrected=int(was_labelled and before != after),
         )
 
     def _judged(self, kept: Kept, slo: SLO, labelled: Labelled, how: str) -> tuple[str, Any]:
@@ -317,7 +326,7 @@ class Batch:
         kept, slo = self._book.kept(model, identity), self._slo_of(row)
         if kept is None or slo is None or kept.states.get(row, ("", None)) is not None:
             return
-        self._settle(kept, self._rows[row], slo, Labelled(kept.output, kept.score, lapsed=True), False)
+        self._settle(kept, self._rows[row], slo, Labelled(kept.output, kept.score, lapsed=True))
         self._book.update(kept)
 
     def _enter_drawn(self, row: int, model: str, identity: str) -> None:
@@ -326,13 +335,12 @@ class Batch:
             return
         self._expect(kept, slo, self._rows[row])
         if kept.truth_key is not None:
-            self._apply_truth(kept, row, False)
+            self._apply_truth(kept, row)
         self._book.update(kept)
 
     def _close_day(self, number: int, day_ns: int, sums: Mapping[str, int]) -> None:
         slo, row = self._slo_of(number), self._rows[number]
-        if slo is None:  # of an objective that is in force no more: not named again
-            self._book.set_day(row, day_ns, None, None)
+        if slo is None:
             return
         sums = {name: count for name, count in sums.items() if count}
         if not sums:  # all labels were taken back
@@ -392,6 +400,10 @@ def within_of(slo: SLO) -> int | None:
     """How long a label is waited for, ns; None: as long as predictions are kept."""
     found = slo.option("label_within")
     return None if found is None else int(found)
+
+
+def _kept_for(within_ns: int | None) -> int:
+    return KEEP_NS if within_ns is None else within_ns + max(within_ns, DAY_NS)
 
 
 def slo_key(slo: SLO) -> str:

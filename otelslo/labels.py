@@ -1,7 +1,8 @@
 """Where predictions and labels come in: logged by the app, or by a job that learns the truth later.
 
-Both are written to the inbox of the state directory, which costs a few microseconds and waits for nobody; the leading
-process counts them about once a second. So a job needs no running engine, only the same state directory.
+Both are written to the inbox of the state directory, which costs a few microseconds and waits for no lock and no
+database (for the page cache, where a disk hangs); the leading process counts them about once a second. So a job needs
+no running engine, only the same state directory.
 """
 
 from __future__ import annotations

@@ -194,7 +194,7 @@ class Leader:
             self._go_off_duty()
         if self.duty is None:  # or the database could not be read when it was to begin
             self._go_on_duty()
-        self._apply_labels()
+        self._apply_labels(last)
         self._commit(now, last)
         if self.leading and not last:
             self.asking.tend(engine.limits, now)
@@ -206,12 +206,12 @@ class Leader:
         if self.leading:
             self._engine.observing.tell(limit, value, since)
 
-    def _apply_labels(self) -> None:
+    def _apply_labels(self, last: bool) -> None:
         """Before the commit, so that what is decided of it knows them."""
         if self._fencing is None:
             return
         try:
-            self.applying.turn(self._engine.slos, self._engine.clock.wall_ns(), self._breathe_and_beat)
+            self.applying.turn(self._engine.slos, self._engine.clock.wall_ns(), self._breathe_and_beat, last=last)
         except StoreUnavailable as e:
             self.problem(f"labels are not counted, they wait in the inbox: {e}")
         except Exception as e:

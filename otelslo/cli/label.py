@@ -18,25 +18,30 @@ from otelslo import config as configuration
 from otelslo.applying import Applying
 from otelslo.cli import notebook, state
 from otelslo.cli.exclude import told_errors
-from otelslo.errors import BadValue, DefinitionError, StateError
+from otelslo.definition import Definition
+from otelslo.errors import BadValue, DefinitionError, Place, StateError, nearest
 from otelslo.exporters.sqlite import Store
 from otelslo.exporters.sqlite_reader import Reader
 from otelslo.inbox import Inbox, backlog, spools
 from otelslo.kept import COUNTERS
 from otelslo.label_lines import CSV, BadLine, from_csv, from_json, from_json_text, guessed_form
 from otelslo.label_record import Label, name_of
+from otelslo.match import parse_match
 
 USAGE, FAILED = 2, 1
 _MOST_SHOWN = 20
 _PATIENCE_S = 5.0
 _LOOK_S = 0.05
 _PORTION = 20_000
+_KIND = "prediction"
+_REMEDY = "Name the service's with --config or OTELSLO_CONFIG, or start the service, which counts them"
 _HELP = """Label predictions of MODEL from FILE: what was true of them, by their id.
 
     FILE is CSV with the header id,truth or id,truth,at, or JSON lines of {"id": ..., "truth": ..., "at": ...}; "-" is
     standard input. Good lines are taken, bad ones are named; a file without the right header is refused. The leading
-    worker counts them, in the slots of their predictions; where none runs, this command does. A file may be given
-    again: labels that say the same are duplicates.
+    worker counts them, in the slots of their predictions; where none runs, this command does, by a configuration that
+    has an objective about MODEL: without one they wait in the inbox. A file may be given again: labels that say the
+    same are duplicates.
 
     Exit code 0 if every line was taken, 1 if any was not, 2 if nothing could be.
 
@@ -77,7 +82,7 @@ def _take(path: Path, config: str | None, model: str, file: TextIO, as_json: boo
     bad, taken, before = list[BadLine](), 0, _counters(path, model)
     refused: list[str] = []
     inbox = Inbox(path, lambda reason, detail: refused.append(detail))
-    with _counting(path, config) as counting:
+    with _counting(path, config, model) as counting:
         try:
             for portion in _portions(_labels(file, model)):
                 for one in portion:
@@ -139,52 +144,89 @@ class _Leader:
         return ""
 
 
+class _Waiting:
+    """Nobody leads, and the objectives are not known here: whatever is in the inbox stays there."""
+
+    def __init__(self, why: str) -> None:
+        self._why = f"no worker runs, and {why}"
+
+    def make_room(self) -> None:
+        pass
+
+    def end(self) -> str:
+        return self._why
+
+
 class _Alone:
     """Nobody leads: this command counts, by the objectives of the configuration."""
 
-    def __init__(self, path: Path, store: Store, config: str | None) -> None:
-        self.why = ""
-        try:
-            found = configuration.load(config)
-        except DefinitionError as e:
-            self.why = f"no worker runs, and the objectives are not known here: {e}"
-            return
+    def __init__(self, path: Path, store: Store, found: configuration.Config) -> None:
         self._slos = found.slos
-        longest_ns = max((slo.window_ns for slo in found.slos), default=0)
-        store.keep(longest_ns)
-        self.applying = Applying(path, store, _say, lambda: store.kept_ns, os.environ.get("OTELSLO_SAMPLE_KEY"))
+        self._applying = Applying(path, store, _say, lambda: store.kept_ns, os.environ.get("OTELSLO_SAMPLE_KEY"))
 
     def make_room(self) -> None:
-        while not self.why and self.applying.turn(self._slos, time.time_ns()):
+        while self._applying.turn(self._slos, time.time_ns()):
             pass
 
     def end(self) -> str:
         self.make_room()
-        return self.why
+        return ""
 
 
 @contextlib.contextmanager
-def _counting(path: Path, config: str | None) -> Iterator[_Leader | _Alone]:
-    if _is_led(path):
+def _counting(path: Path, config: str | None, model: str) -> Iterator[_Leader | _Waiting | _Alone]:
+    view = _led(path)
+    if view is not None:
+        instead = _instead_of(model, view.definitions)
+        if instead:  # he would count them as ignored
+            click.echo(f"error: {path}: no objective in force is about the model {model!r}. {instead}", err=True)
+            sys.exit(USAGE)
         yield _Leader(path)
         return
-    with _open_store(path) as store:
-        yield _Alone(path, store, config)
+    try:
+        found = configuration.load(config)
+    except DefinitionError as e:
+        yield _Waiting(f"the objectives are not known here: {e}")
+        return
+    instead = _instead_of(model, [slo.as_definition for slo in found.slos])
+    if instead:
+        where = f"{found.path} has no objective" if found.path else "there is no configuration here with an objective"
+        yield _Waiting(f"{where} about the model {model!r}. {instead}. {_REMEDY}")
+        return
+    with _open_store(path, found) as store:
+        yield _Alone(path, store, found)
+
+
+def _instead_of(model: str, definitions: Iterable[Definition]) -> str:
+    """What is there instead of an objective about a model; "" where there is one."""
+    matches = [
+        parse_match(one.match or {}, "", Place(one.name)) for one in definitions if (one.match or {}).get("kind")
+    ]
+    ours = [match for match in matches if match.kind == _KIND]
+    if any(match.covers(_KIND, model, "", "") for match in ours):
+        return ""
+    known = {name for match in ours if match.routes is not None for name in match.routes.patterns}
+    return nearest(model, known).rstrip(".") if known else "No objective is about predictions"
 
 
 @contextlib.contextmanager
-def _open_store(path: Path) -> Iterator[Store]:
-    with contextlib.closing(Store(notebook.database_of(path))) as store:
+def _open_store(path: Path, found: configuration.Config | None = None) -> Iterator[Store]:
+    """The database, whose slots are to be kept as long as the configuration says."""
+    longest_ns = max((slo.window_ns for slo in found.slos), default=0) if found else 0
+    store = Store(notebook.database_of(path), found.retention_ns if found else None, longest_ns)
+    with contextlib.closing(store):
         store.open(time.time_ns())
         yield store
 
 
-def _is_led(path: Path) -> bool:
+def _led(path: Path) -> state.View | None:
+    """The state directory, if somebody leads there."""
     try:
         view = state.look(path)
     except StateError:
-        return False
-    return view.reader is not None and view.reader.leader_block is not None and view.quiet_ns() is None
+        return None
+    leads = view.reader is not None and view.reader.leader_block is not None and view.quiet_ns() is None
+    return view if leads else None
 
 
 def _say(reason: str, detail: str) -> None:

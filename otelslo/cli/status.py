@@ -46,7 +46,7 @@ def command(state_dir: str | None, as_json: bool) -> None:
         if view.unread:
             click.echo(f"note: {view.unread}", err=True)
         known = view.coverages(found)
-        told = [one.to_json() | _labels(known.get((one.slo, one.group))) for one in found]
+        told = [one.to_json() | {"labels": _labels(known.get((one.slo, one.group)))} for one in found]
         told += [one.to_json() for one in limits]
         click.echo(json.dumps(told, indent=2))
     else:
@@ -64,8 +64,8 @@ def _nothing(why: str, state_dir: str | None, as_json: bool) -> NoReturn:
     sys.exit(NO_DATA)
 
 
-def _labels(known: Coverage | None) -> dict[str, Any]:
-    return {} if known is None else {"labels": known.to_json()}
+def _labels(known: Coverage | None) -> dict[str, Any] | None:
+    return None if known is None else known.to_json()
 
 
 def _as_of(view: View) -> str:

@@ -10,7 +10,7 @@ import json
 import secrets
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from otelslo.window import DAY_NS
 _SECRET, _HOW_MANY = "label_secret", "predictions_kept"
 _SLOT = ("predicted", "labelled", "lapsed", "gone", "corrected")
 _KEPT = "model, id, at_wall_ns, output, score, attributes, states, truth, truth_key, told_wall_ns"
+_AMONG = "(SELECT value FROM json_each(?))"
 _ROWS = "SELECT row, key, within_ns, otherwise FROM label_rows"
 _json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 Fetch = Callable[[str, tuple[object, ...]], list[Any]]
@@ -101,7 +102,8 @@ class LabelBook:
 
     def remove(self, kept: Iterable[Kept]) -> None:
         keys = [(one.model, one.id) for one in kept]
-        self._db.executemany("DELETE FROM predictions WHERE model = ? AND id = ?", keys)
+        for table in ("predictions", "label_due", "label_draws"):
+            self._db.executemany(f"DELETE FROM {table} WHERE model = ? AND id = ?", keys)
         self._more -= len(keys)
 
     def _oldest(self, where: str, parameters: tuple[object, ...], limit: int) -> list[Kept]:
@@ -140,17 +142,18 @@ class LabelBook:
 
     # ── what falls due ─────────────────────────────────────────────────────────────────────────────────────────────
     def lapse_at(self, due_wall_ns: int, row: int, kept: Kept) -> None:
-        entry = (due_wall_ns, row, kept.model, kept.id)
-        self._db.execute("INSERT OR IGNORE INTO label_due VALUES (?, ?, ?, ?)", entry)
+        entry = (kept.model, kept.id, row, due_wall_ns)
+        self._db.execute("INSERT OR REPLACE INTO label_due VALUES (?, ?, ?, ?)", entry)
 
-    def lapsed(self, limit: int) -> list[tuple[int, str, str]]:
-        """(row, model, id) whose time is up, the earliest first; they are not named again."""
+    def lapsed(self, rows: Sequence[int], limit: int) -> list[tuple[int, str, str]]:
+        """(row, model, id) of these rows whose time is up, the earliest first; they are not named again."""
         found = self._db.execute(
-            "SELECT due_wall_ns, row, model, id FROM label_due WHERE due_wall_ns <= ? ORDER BY due_wall_ns LIMIT ?",
-            (self._wall_ns, limit),
+            f"SELECT row, model, id FROM label_due WHERE row IN {_AMONG} AND due_wall_ns <= ?"
+            " ORDER BY due_wall_ns LIMIT ?",
+            (_json(rows), self._wall_ns, limit),
         ).fetchall()
-        self._db.executemany("DELETE FROM label_due WHERE (due_wall_ns, row, model, id) = (?, ?, ?, ?)", found)
-        return [(row, model, identity) for _, row, model, identity in found]
+        self._db.executemany("DELETE FROM label_due WHERE (row, model, id) = (?, ?, ?)", found)
+        return found
 
     def draw(self, slo: str, day_ns: int, position: int, row: int, kept: Kept, most: int) -> tuple[str, str] | None:
         """Enter a candidate; who is pushed out of the `most` smallest positions of that day, maybe it itself."""
@@ -172,11 +175,13 @@ class LabelBook:
         self._drop_draws([farthest])
         return farthest[3], farthest[4]
 
-    def drawn(self, before_ns: int, limit: int) -> list[tuple[int, str, str]]:
-        """(row, model, id) of the samples of days that begin before `before_ns`; they are not named again."""
+    def drawn(self, rows: Sequence[int], before_ns: int, limit: int) -> list[tuple[int, str, str]]:
+        """(row, model, id) of these rows and the samples of days that begin before `before_ns`; they are not named
+        again."""
         found = self._db.execute(
-            "SELECT slo, day_wall_ns, position, model, id, row FROM label_draws WHERE day_wall_ns < ? LIMIT ?",
-            (before_ns, limit),
+            "SELECT slo, day_wall_ns, position, model, id, row FROM label_draws"
+            f" WHERE row IN {_AMONG} AND day_wall_ns < ? LIMIT ?",
+            (_json(rows), before_ns, limit),
         ).fetchall()
         self._drop_draws(entry[:5] for entry in found)
         return [(row, model, identity) for _, _, _, model, identity, row in found]
@@ -185,10 +190,12 @@ class LabelBook:
         where = "(slo, day_wall_ns, position, model, id) = (?, ?, ?, ?, ?)"
         self._db.executemany(f"DELETE FROM label_draws WHERE {where}", entries)
 
-    def days(self, before_ns: int, limit: int) -> list[tuple[int, int, dict[str, int]]]:
-        """(row, day, sums) of the days that begin before `before_ns` and have changed since they were set."""
+    def days(self, rows: Sequence[int], before_ns: int, limit: int) -> list[tuple[int, int, dict[str, int]]]:
+        """(row, day, sums) of these rows and the days that begin before `before_ns` and have changed since they were
+        set."""
         found = self._db.execute(
-            "SELECT row, day_wall_ns FROM label_days WHERE due = 1 AND day_wall_ns < ? LIMIT ?", (before_ns, limit)
+            f"SELECT row, day_wall_ns FROM label_days WHERE due = 1 AND row IN {_AMONG} AND day_wall_ns < ? LIMIT ?",
+            (_json(rows), before_ns, limit),
         ).fetchall()
         sums = "SELECT name, count FROM label_sums WHERE row = ? AND day_wall_ns = ?"
         return [(row, day_ns, dict(self._db.execute(sums, (row, day_ns)).fetchall())) for row, day_ns in found]
@@ -303,16 +310,25 @@ class LabelsReader:
         )
         return int(found[0][0]), int(found[0][1])
 
-    def is_due(self, now_wall_ns: int, day_before_ns: int, draw_before_ns: int, keep_from_ns: int, most: int) -> bool:
-        """Whether there is anything to settle or to forget."""
+    def is_due(
+        self,
+        rows: Sequence[int],
+        now_wall_ns: int,
+        day_before_ns: int,
+        draw_before_ns: int,
+        keep_from_ns: int,
+        most: int,
+    ) -> bool:
+        """Whether there is anything to settle in these rows, or to forget."""
+        among, moments = _json(rows), (now_wall_ns, draw_before_ns, day_before_ns)
         found = self._fetch(
-            "SELECT EXISTS (SELECT 1 FROM label_due WHERE due_wall_ns <= ?)"
-            " OR EXISTS (SELECT 1 FROM label_draws WHERE day_wall_ns < ?)"
-            " OR EXISTS (SELECT 1 FROM label_days WHERE due = 1 AND day_wall_ns < ?)"
+            f"SELECT EXISTS (SELECT 1 FROM label_due WHERE row IN {_AMONG} AND due_wall_ns <= ?)"
+            f" OR EXISTS (SELECT 1 FROM label_draws WHERE row IN {_AMONG} AND day_wall_ns < ?)"
+            f" OR EXISTS (SELECT 1 FROM label_days WHERE due = 1 AND row IN {_AMONG} AND day_wall_ns < ?)"
             " OR EXISTS (SELECT 1 FROM label_waiting WHERE until_wall_ns <= ?)"
             " OR EXISTS (SELECT 1 FROM predictions WHERE at_wall_ns < ?)"
             " OR coalesce((SELECT value FROM meta WHERE key = ?), 0) > ?",
-            (now_wall_ns, draw_before_ns, day_before_ns, now_wall_ns, keep_from_ns, _HOW_MANY, most),
+            (*(x for at_ns in moments for x in (among, at_ns)), now_wall_ns, keep_from_ns, _HOW_MANY, most),
         )
         return bool(found[0][0])
 

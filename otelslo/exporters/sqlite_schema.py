@@ -104,8 +104,7 @@ _DATED_TABLES = {
     "label_rows": "(row INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, within_ns INTEGER, otherwise TEXT)",
     "label_waiting": "(number INTEGER PRIMARY KEY, model TEXT, id TEXT, at_wall_ns INTEGER, truth TEXT,"
     " until_wall_ns INTEGER)",
-    "label_due": "(due_wall_ns INTEGER, row INTEGER, model TEXT, id TEXT,"
-    " PRIMARY KEY (due_wall_ns, row, model, id)) WITHOUT ROWID",
+    "label_due": "(model TEXT, id TEXT, row INTEGER, due_wall_ns INTEGER, PRIMARY KEY (model, id, row)) WITHOUT ROWID",
     "label_draws": "(slo TEXT, day_wall_ns INTEGER, position TEXT, model TEXT, id TEXT, row INTEGER,"
     " PRIMARY KEY (slo, day_wall_ns, position, model, id)) WITHOUT ROWID",
     "label_sums": "(row INTEGER, day_wall_ns INTEGER, name TEXT, count INTEGER,"
@@ -122,7 +121,9 @@ _DATED_INDEXES = {
     "predictions_by_time": "predictions (at_wall_ns)",
     "waiting_by_id": "label_waiting (model, id)",
     "waiting_by_time": "label_waiting (until_wall_ns)",
-    "draws_by_day": "label_draws (day_wall_ns)",
+    "due_by_time": "label_due (row, due_wall_ns)",
+    "draws_by_day": "label_draws (row, day_wall_ns)",
+    "draws_by_id": "label_draws (model, id)",
     "days_due": "label_days (due, day_wall_ns)",
 }
 _INDEXES = {"losses_by_time": "losses (wall_ns)"}

@@ -33,6 +33,7 @@ FIELDS = {
         "planned_bad",
         "about",
         "throughput",
+        "labels",
     ),
 }
 BUDGET_FIELDS = {
@@ -87,6 +88,7 @@ def test_json_has_the_fields_and_the_exact_counts(engine: Engine) -> None:
     fast = found["fast", None]
     assert (fast["good"], fast["bad"], fast["reasons_total"]) == (95, 15, {"slow": 10, "other": 5})
     assert found["never-asked", None]["sli"] is None
+    assert found["never-asked", None]["labels"] is None
 
 
 def test_it_agrees_with_the_engine(engine: Engine) -> None:

@@ -11,9 +11,10 @@ from cli.invoke import invoke
 from otelslo import SLO, Engine
 from otelslo.clock import SystemClock
 from otelslo.errors import BadValue
-from otelslo.inbox import spools
+from otelslo.inbox import Inbox, spools
 from otelslo.label_lines import BadLine, from_csv, from_json, from_json_text, guessed_form
-from otelslo.label_record import Label, encoded
+from otelslo.label_record import Label, Prediction, encoded
+from otelslo.window import DAY_NS
 
 NOW_NS = 1_700_000_000 * 10**9
 CONFIG = "slos:\n  - {name: right, indicator: accuracy, target: 90%}\n"
@@ -68,6 +69,12 @@ def test_json_lines_and_lists() -> None:
     assert list(from_json_text(text, "m", NOW_NS)) == wanted
 
 
+def test_a_line_ends_where_json_lines_end() -> None:
+    odd = "a\u2028b\x85c\u2029d"
+    text = f'{{"id": "{odd}", "truth": 1}}\r\n{{"id": 2, "truth": "{odd}"}}\n'
+    assert list(from_json_text(text, "m", NOW_NS)) == [Label("m", odd, NOW_NS, 1), Label("m", "2", NOW_NS, odd)]
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -107,6 +114,21 @@ def logged(make_engine: Any, tmp_path: Any, monkeypatch: Any) -> Engine:
     for n in range(3):
         engine.log_prediction("fraud", id=n, output=1)
     return engine
+
+
+def left(engine: Engine, *records: Any) -> None:
+    """Records that a process has left in the inbox, which has ended."""
+    inbox = Inbox(engine.state_dir, lambda *told: pytest.fail(str(told)))
+    assert all(map(inbox.put, records))
+    inbox.finish()
+
+
+def kept(engine: Engine) -> list[Any]:
+    """All that the database has of labels."""
+    store = engine.runner.store
+    found = [store._fetch(f"SELECT * FROM {table}", ()) for table in ("label_due", "label_counters", "predictions")]
+    store.close()
+    return found
 
 
 def test_where_nobody_leads_the_command_counts(logged: Engine, tmp_path: Any) -> None:
@@ -161,6 +183,63 @@ def test_without_the_objectives_labels_wait(logged: Engine, tmp_path: Any) -> No
     assert done.exit_code == 0
     assert "not counted yet: no worker runs, and the objectives are not known here" in done.stderr
     assert len(spools(logged.state_dir)) == 2
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (None, ["there is no configuration here with an objective about the model 'fraud'", "--config"]),
+        ("slos:\n  - {name: up}\n", ["slo.yaml has no objective about the model 'fraud'", "start the service"]),
+        (
+            "slos:\n  - {name: right, indicator: accuracy, match: {route: frauds}}\n",
+            ["slo.yaml has no objective about the model 'fraud'. Did you mean 'frauds'?", "OTELSLO_CONFIG"],
+        ),
+    ],
+)
+def test_by_a_configuration_without_the_objective_nothing_is_counted(
+    logged: Engine, tmp_path: Any, config: str | None, said: list[str]
+) -> None:
+    logged.close()
+    left(logged, Prediction("fraud", "0", SystemClock().wall_ns(), 1, None, {}))
+    before = kept(logged)
+    (tmp_path / "slo.yaml").unlink()
+    if config is not None:
+        (tmp_path / "slo.yaml").write_text(config)
+    (tmp_path / "labels.csv").write_text("id,truth\n0,1\n")
+    done = invoke("label", "fraud", tmp_path / "labels.csv", "--state-dir", logged.state_dir)
+    assert done.exit_code == 0
+    assert all(text in done.stderr for text in ["not counted yet: no worker runs", *said])
+    assert (len(spools(logged.state_dir)), kept(logged)) == (3, before)
+    (tmp_path / "service.yaml").write_text(CONFIG)
+    arguments = ("--state-dir", logged.state_dir, "--config", tmp_path / "service.yaml", "--json")
+    done = invoke("label", "fraud", tmp_path / "labels.csv", *arguments)
+    counted = json.loads(done.stdout)["counted"]
+    assert counted == {"repeated": 1, "labels": 1, "duplicates": 1}
+
+
+def test_a_model_that_no_objective_of_the_leader_is_about_is_a_slip(make_engine: Any, tmp_path: Any) -> None:
+    about = SLO("right", indicator="accuracy", match={"route": "fraud"})
+    engine = make_engine(about, clock=SystemClock())
+    engine.runner.tick()
+    (tmp_path / "labels.csv").write_text("id,truth\n0,1\n")
+    done = invoke("label", "fruad", tmp_path / "labels.csv", "--state-dir", engine.state_dir)
+    assert done.exit_code == 2
+    assert "no objective in force is about the model 'fruad'. Did you mean 'fraud'?" in done.stderr
+    assert spools(engine.state_dir) == []
+
+
+def test_where_nobody_leads_history_stays_as_long_as_the_configuration_says(logged: Engine, tmp_path: Any) -> None:
+    logged.close()
+    old_ns = SystemClock().wall_ns() - 60 * DAY_NS
+    left(logged, Prediction("fraud", "old", old_ns, 1, None, {}), Label("fraud", "old", old_ns, 1))
+    (tmp_path / "slo.yaml").write_text(
+        "retention: 90d\nslos:\n  - {name: right, indicator: accuracy, label_within: 80d, target: 90%}\n"
+    )
+    (tmp_path / "labels.csv").write_text("id,truth\nold,0\n")
+    for counted in ({"predictions": 1, "labels": 1, "corrections": 1}, {"duplicates": 1}):
+        done = invoke("label", "fraud", tmp_path / "labels.csv", "--state-dir", logged.state_dir, "--json")
+        assert json.loads(done.stdout)["counted"] == counted
+    assert len(logged.runner.store._fetch("SELECT * FROM label_slots WHERE slot_wall_ns <= ?", (old_ns,))) == 1
 
 
 @pytest.mark.parametrize("arguments", [["fraud"], ["fraud", "-", "--purge"], ["", "-"]])

@@ -116,7 +116,7 @@ class World:
         }
         assert found == twin.cells()
         counters = reader.counters()
-        ignored = counters.pop("other", {}).get("ignored", 0)
+        ignored = counters.pop("", {}).get("ignored", 0)
         told = counters.get("m", {}) | ({"ignored": ignored} if ignored else {})
         assert told == {what: count for what, count in twin.counters.items() if count}
         since_ns = self.now_ns - RETENTION_NS - DAY_NS

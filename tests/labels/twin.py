@@ -137,7 +137,7 @@ class Twin:
         within_ns = state["slo"].option("label_within")
         if within_ns is not None and one["told"] > one["at"] + within_ns:
             return True
-        before = None if state["is"] == "waits" else self._cell(one, state)
+        before = self._cell(one, state) if state["is"] == "labelled" else None
         state |= {"is": "labelled", "truth": one["truth"]}
         if before is not None and before != self._cell(one, state):
             self.corrected[self._row(state), one["at"] // SLOT_NS * SLOT_NS] += 1
