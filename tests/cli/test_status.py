@@ -33,6 +33,7 @@ FIELDS = {
         "planned_bad",
         "about",
         "throughput",
+        "judged",
     ),
 }
 BUDGET_FIELDS = {
