@@ -102,7 +102,7 @@ def test_what_cannot_be_compared_is_refused(baseline, live, says):
         ({"name": "kl"}, "not said in which unit KL is. Write measure: {name: kl, direction: live_from_base.*or bits"),
         (
             {"name": "kl", "unit": "bits"},
-            "not said in which direction KL is. Write measure: {name: kl, direction: live_from_baseline, unit: bits}, or",
+            "in which direction KL is. Write measure: {name: kl, direction: live_from_baseline, unit: bits}, or",
         ),
         ({"name": "kl", "unit": "bits", "direction": "up"}, "'up' is no direction"),
         (
