@@ -18,6 +18,7 @@ from otelslo.errors import DefinitionError, shown
 from otelslo.event import Outcome
 from otelslo.period import Calendar, Period, Rolling
 from otelslo.policy import DEFAULT_POLICY, Policy
+from otelslo.quality.judged_rate import Audit
 from otelslo.slices import Slices
 from otelslo.window import format_target
 
@@ -79,7 +80,7 @@ class Definition:
     """What deciders and readers need of an objective; durations in nanoseconds.
 
     `window_ns` is the window's length, or of a calendar window the longest that it can have; `loss_classes` the class
-    of each bad reason (see `otelslo.loss_class`).
+    of each bad reason (see `otelslo.loss_class`). `audit` is of the judge whose verdicts count.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Definition:
     notify: tuple[str, ...] | None = None
     policy: Policy = DEFAULT_POLICY
     loss_classes: Mapping[str, str] = field(default_factory=dict)
+    audit: Audit | None = None
 
     @property
     def over(self) -> Period:
@@ -144,6 +146,7 @@ class Definition:
             "notify": None if self.notify is None else list(self.notify),
             "policy": self.policy.to_json(),
             "loss_classes": dict(self.loss_classes),
+            "audit": None if self.audit is None else self.audit.to_json(),
         }
 
     @classmethod
@@ -172,7 +175,7 @@ class Definition:
 def _surroundings(data: Mapping[str, Any]) -> dict[str, Any]:
     """What earlier versions did not write has its default."""
     calendar, slices, sla = data.get("calendar"), data.get("slices"), data.get("sla")
-    notify, alerts = data.get("notify"), data.get("alerts")
+    notify, alerts, audit = data.get("notify"), data.get("alerts"), data.get("audit")
     return {
         "period": Rolling(int(data["window_ns"]))
         if calendar is None
@@ -184,6 +187,7 @@ def _surroundings(data: Mapping[str, Any]) -> dict[str, Any]:
         "notify": None if notify is None else tuple(str(name) for name in notify),
         "policy": Policy.from_json(data.get("policy")),
         "loss_classes": {str(reason): str(one) for reason, one in (data.get("loss_classes") or {}).items()},
+        "audit": None if audit is None else Audit(**audit),
     }
 
 

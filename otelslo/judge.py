@@ -1,6 +1,6 @@
 """Runs a user's judge on a sample of answers, off the request path, and hands its verdicts on as labels.
 
-    chat_judge = otelslo.judged("chat", is_supported, rate="5%")
+    chat_judge = otelslo.judged("chat", is_supported, sample="5%")
 
     if chat_judge.offer(answer_id, question, answer):
         otelslo.log_prediction("chat", id=answer_id)
@@ -19,11 +19,12 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from fractions import Fraction
 from queue import SimpleQueue
 from threading import get_ident
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ class Judged:
         name: str,
         judge: Callable[..., object],
         *,
-        rate: str | float | Fraction = "5%",
+        sample: str | float | Fraction = "5%",
         workers: int = 1,
         queue: int = 1000,
         timeout: str | timedelta | None = None,
@@ -84,7 +85,7 @@ class Judged:
             raise BadValue(f"{shown(judge)} is no judge", "Give a function of what is offered")
         self.name = name
         self._judge = judge
-        self._rate = parse_share(rate)
+        self._share = parse_share(sample)
         self._workers = _checked(workers, "workers", MOST_WORKERS)
         self._room = _checked(queue, "places in the queue", 1_000_000)
         self._timeout_s = _timeout_s(timeout, judge)
@@ -102,6 +103,7 @@ class Judged:
         self._starting = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._closed = False
+        self._drop_told = False
         self._said: set[str] = set()
 
     # ── the request's side: never waits, never raises ──────────────────────────────────────────────────────────────
@@ -120,7 +122,7 @@ class Judged:
             self._renew()
         self._counts.add(_OFFERED)
         try:
-            if not self._sampling.holds(id, self._rate):
+            if not self._sampling.holds(id, self._share):
                 return False
         except Exception as e:
             self._counts.add(_REFUSED)
@@ -129,6 +131,7 @@ class Judged:
         self._counts.add(_SAMPLED)
         if self._closed or self._queue.qsize() >= self._room or not self._started():
             self._counts.add(_DROPPED)
+            self._tell_first_drop()
             return False
         self._queue.put((id, payload, named))
         return True
@@ -142,6 +145,13 @@ class Judged:
         if self._pid != os.getpid():
             self._renew()
         return {name: self._counts.total(counter) for counter, name in enumerate(COUNTERS)}
+
+    def _tell_first_drop(self) -> None:
+        """At once: a judge that hangs never comes to tell of one. How many there are is told after its next verdict."""
+        if not self._closed and not self._drop_told:
+            self._drop_told = True
+            taken = f"{self._queue.qsize()} of {self._room} places in the queue are taken"
+            self._fault("first drop", f"no judge is free, so answers are dropped from now on ({taken})")
 
     def _started(self) -> bool:
         """Whether there are threads; only one caller makes them, others go on."""
@@ -229,16 +239,18 @@ class Judged:
 
     # ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────
     def close(self, timeout_s: float | None = None) -> None:
-        """Take nothing more, drop what waits, and wait so long at most (CLOSING_S) for each verdict in the making. Ends
+        """Take nothing more, drop what waits, and wait so long at most (CLOSING_S) for all verdicts in the making. Ends
         of itself when the process does."""
+        _join(self._ending(), CLOSING_S if timeout_s is None else timeout_s)
+
+    def _ending(self) -> list[threading.Thread]:
+        """The threads, told to end."""
         if self._pid != os.getpid():
             self._renew()
         self._closed = True
         for _ in self._threads:
             self._queue.put(None)
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join(CLOSING_S if timeout_s is None else timeout_s)
+        return self._threads
 
     def __enter__(self) -> Judged:
         return self
@@ -256,7 +268,7 @@ def judged(
     name: str,
     judge: Callable[..., object],
     *,
-    rate: str | float | Fraction = "5%",
+    sample: str | float | Fraction = "5%",
     workers: int = 1,
     queue: int = 1000,
     timeout: str | timedelta | None = None,
@@ -269,8 +281,8 @@ def judged(
         name: the model, as in `log_prediction`.
         judge: called with what is offered; says "hallucinated", "supported" or "unknown", or awaits to say so. Anything
             else that it says, such as a bare score, and whatever it raises is labelled "judge_error".
-        rate: the share of ids that are judged, chosen by a keyed hash: the same in every process, and all that a
-            smaller rate chose are in a larger one.
+        sample: the share of ids that are judged, chosen by a keyed hash: the same in every process, and all that are in
+            a smaller share are in a larger one.
         workers: threads; each judges one answer at a time, an async judge in an event loop of its own.
         queue: how many answers may wait; more are dropped and counted.
         timeout: of an async judge. One that is not must bound its own calls.
@@ -278,9 +290,9 @@ def judged(
         label: told (id, verdict) in place of `otelslo.log_label`.
 
     Raises:
-        BadValue: a rate, number, timeout or key that cannot be meant.
+        BadValue: a share, number, timeout or key that cannot be meant.
     """
-    return Judged(name, judge, rate=rate, workers=workers, queue=queue, timeout=timeout, key=key, label=label)
+    return Judged(name, judge, sample=sample, workers=workers, queue=queue, timeout=timeout, key=key, label=label)
 
 
 def _timeout_s(timeout: str | timedelta | None, judge: Callable[..., object]) -> float | None:
@@ -298,9 +310,16 @@ def _checked(value: int, what: str, most: int) -> int:
     return value
 
 
+def _join(threads: Iterable[threading.Thread], timeout_s: float) -> None:
+    """Wait for all of them together."""
+    until = monotonic() + timeout_s
+    for thread in threads:
+        if thread is not threading.current_thread():
+            thread.join(max(0.0, until - monotonic()))
+
+
 def _close_all() -> None:
-    for one in list(_all):
-        one.close()
+    _join([thread for one in list(_all) for thread in one._ending()], CLOSING_S)
 
 
 atexit.register(_close_all)

@@ -197,6 +197,7 @@ class Leader:
         self._apply_labels(last)
         self._commit(now, last)
         if self.leading and not last:
+            now = engine.clock.ring_ns()  # labels or a locked database may have taken seconds, which no probe did
             self.asking.tend(engine.limits, now)
             self.probing.tend(engine.slos, now)
             self.drifting.tend(engine.clock.wall_ns())

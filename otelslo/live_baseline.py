@@ -53,12 +53,15 @@ class LiveBaseline:
     def offer(self, table: Table) -> None:
         """Keep a copy of these rows, as long as there are not enough."""
         self._renew_in_child()
-        if self._taken < self._rows:
-            self._taken += table.rows
+        rows = min(table.rows, self._rows - self._taken)
+        if rows > 0:
+            self._taken += rows
             columns = {
-                feature: list(as_column(table.columns[feature])) for feature in self.kinds if feature in table.columns
+                feature: list(as_column(table.columns[feature])[:rows])
+                for feature in self.kinds
+                if feature in table.columns
             }
-            self._pieces.append((table.rows, columns))
+            self._pieces.append((rows, columns))
 
     def turn(self, store: _Store, wall_ns: int) -> Kept | None:
         """Write down what was gathered; the baselines once there are any, by feature, with an `error` for those that
@@ -66,10 +69,11 @@ class LiveBaseline:
         self._renew_in_child()
         taken = [self._pieces.popleft() for _ in range(len(self._pieces))]
         try:
+            plain = [(rows, json.dumps(self._plain(rows, columns))) for rows, columns in taken]
             with store.writing(wall_ns) as connection:
                 kept = kept_in.kept_baselines(connection, self.stream, self.key)
-                for rows, columns in () if kept else taken:
-                    kept_in.gather(connection, self.stream, self.key, rows, self._plain(rows, columns))
+                for rows, text in () if kept else plain:
+                    kept_in.gather(connection, self.stream, self.key, rows, text)
                 rows, pieces = kept_in.gathered_rows(connection, self.stream, self.key, self._rows)
         except BaseException:
             self._pieces.extendleft(reversed(taken))

@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import cast
 
 from otelslo.alerts import AlertPlan
+from otelslo.errors import Place
 from otelslo.event import GOOD, Event, Outcome
 from otelslo.indicators import DailyIndicator, LabelIndicator
 from otelslo.labelled import Labelled
@@ -49,6 +50,15 @@ class Predicting(Judging):
         outcome, value = cast("DailyIndicator", self._indicator).day(sums, self._options)
         changed = self._rules.replaced.get("met" if outcome == GOOD else outcome.reason)
         return outcome if changed is None else changed.within, value
+
+    def _check_audit(self, place: Place, *, sliced: bool) -> None:
+        """An audit is of the judge's verdicts, and corrects no counts of anything else. Raises DefinitionError."""
+        if self.option("audit") is None:
+            return
+        for key, counts in (("rules", self._rules.replaced), ("good", self._good), ("budgeting", sliced)):
+            if counts:
+                problem = "it counts something else than the judge's verdicts, which alone the audit is of"
+                raise place.at(key).error(problem, "Leave it out, or the audit", at_key=True)
 
     def _as_labels_come(self, plan: AlertPlan, given: object) -> AlertPlan:
         """Without the alert on excluded events, unless it is asked for, where they are known long before the others:

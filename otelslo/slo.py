@@ -168,6 +168,7 @@ class SLO(Predicting):
         threshold = self._options.get("threshold")
         self._set(threshold_ns=threshold if isinstance(threshold, int) else None)  # a gauge's is no latency
         self._resolve(place)
+        self._check_audit(place, sliced=self.slices is not None)
         self._fit(place.at("indicator"))
         cells = self._allot_cells(place)
         self._set(reason_cells=cells, _cells=cell_index(cells))
@@ -377,6 +378,7 @@ class SLO(Predicting):
             notify=None if self.notify is None else tuple(self.notify),
             policy=self.release_policy,
             loss_classes=self._loss_classes(),
+            audit=self.option("audit"),
         )
 
     def _loss_classes(self) -> dict[str, str]:

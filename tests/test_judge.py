@@ -51,7 +51,7 @@ def counts_of(judge, **expected):
 
 def test_verdicts_are_handed_on_as_labels(labels):
     """With what was offered, and nothing else."""
-    with otelslo.judged("chat", lambda text, *, truth: truth, rate=1.0, label=labels) as judge:
+    with otelslo.judged("chat", lambda text, *, truth: truth, sample=1.0, label=labels) as judge:
         for n, verdict in enumerate(("supported", "hallucinated", "unknown")):
             assert judge.offer(n, "text", truth=verdict)
         assert labels.take(3) == [(0, "supported"), (1, "hallucinated"), (2, "unknown")]
@@ -62,7 +62,7 @@ def test_by_default_they_are_logged(monkeypatch):
     """By `otelslo.log_label`, under the model's name."""
     told = queue.Queue()
     monkeypatch.setattr(otelslo, "log_label", lambda name, *, id, truth: told.put((name, id, truth)), raising=False)
-    with otelslo.judged("chat", lambda: "supported", rate=1.0) as judge:
+    with otelslo.judged("chat", lambda: "supported", sample=1.0) as judge:
         judge.offer("a")
         assert told.get(timeout=PATIENCE_S) == ("chat", "a", "supported")
 
@@ -104,7 +104,7 @@ async def async_raising(text):
 )
 def test_what_is_no_verdict_is_the_judges_own_failure(judge, labels):
     """And the next answer is judged all the same."""
-    with otelslo.judged("chat", judge, rate=1.0, label=labels) as judged:
+    with otelslo.judged("chat", judge, sample=1.0, label=labels) as judged:
         judged.offer("a", "text")
         judged.offer("b", "text")
         assert labels.take(2) == [("a", "judge_error"), ("b", "judge_error")]
@@ -120,7 +120,7 @@ def test_async_judges_share_a_loop(labels):
         await asyncio.sleep(0)
         return "supported"
 
-    with otelslo.judged("chat", judge, rate=1.0, label=labels, timeout="60s") as judged:
+    with otelslo.judged("chat", judge, sample=1.0, label=labels, timeout="60s") as judged:
         judged.offer(1, "a")
         judged.offer(2, "b")
         assert labels.take(2) == [(1, "supported"), (2, "supported")]
@@ -132,7 +132,7 @@ def test_an_async_judge_that_hangs_has_failed(labels):
     async def judge(text):
         await asyncio.Event().wait()
 
-    with otelslo.judged("chat", judge, rate=1.0, label=labels, timeout="1ns") as judged:
+    with otelslo.judged("chat", judge, sample=1.0, label=labels, timeout="1ns") as judged:
         judged.offer(1, "a")
         assert labels.take() == [(1, "judge_error")]
 
@@ -141,7 +141,7 @@ def test_a_sample_is_that_of_its_hash(labels):
     """The same in every process that knows the key; a larger one holds it."""
     made = {}
     for rate in ("5%", "30%"):
-        with otelslo.judged("chat", lambda: "supported", rate=rate, key="secret", label=labels) as judge:
+        with otelslo.judged("chat", lambda: "supported", sample=rate, key="secret", label=labels) as judge:
             made[rate] = {n for n in range(400) if judge.offer(n)}
             assert sorted(labels.take(len(made[rate]))) == sorted((n, "supported") for n in made[rate])
             assert counts_of(judge, offered=400, sampled=len(made[rate]), judged=len(made[rate]))
@@ -158,7 +158,7 @@ def test_a_full_queue_drops_and_counts(labels, caplog):
         go_on.wait(PATIENCE_S)
         return "supported"
 
-    with otelslo.judged("chat", judge, rate=1.0, queue=3, label=labels) as judged:
+    with otelslo.judged("chat", judge, sample=1.0, queue=3, label=labels) as judged:
         assert judged.offer(0, "a")
         assert busy.wait(PATIENCE_S)
         assert [judged.offer(n, "a") for n in range(1, 6)] == [True, True, True, False, False]
@@ -169,9 +169,62 @@ def test_a_full_queue_drops_and_counts(labels, caplog):
     assert "the queue of 3 was full, 2 answers are not judged" in caplog.text
 
 
+def test_a_judge_that_hangs_drops_and_it_is_seen(monkeypatch, labels):
+    """At the first answer that has no room, by who offers it; there is no verdict to tell it after."""
+    told, busy, go_on = [], threading.Event(), threading.Event()
+    monkeypatch.setattr("otelslo.default._engine", [types.SimpleNamespace(fault=lambda *fault: told.append(fault))])
+
+    def judge():
+        busy.set()
+        go_on.wait(PATIENCE_S)
+        return "supported"
+
+    with otelslo.judged("chat", judge, sample=1.0, queue=1, label=labels) as judged:
+        judged.offer(0)
+        assert busy.wait(PATIENCE_S)
+        assert [judged.offer(n) for n in range(1, 5)] == [True, False, False, False]
+        first = "no judge is free, so answers are dropped from now on (1 of 1 places in the queue are taken)"
+        assert told == [("judge", f"chat: {first}")]
+        go_on.set()
+        labels.take(2)
+    assert told[1:] == [("judge", "chat: the queue of 1 was full, 3 answers are not judged")]
+
+
+@pytest.mark.parametrize("end", ["one", "all"])
+def test_the_end_waits_for_all_verdicts_together(end, monkeypatch):
+    """However many judges and threads hang."""
+    go_on, waited, entered = threading.Event(), [], queue.SimpleQueue()
+
+    def judge():
+        entered.put(1)
+        go_on.wait(PATIENCE_S)
+
+    judges = [
+        otelslo.judged("chat", judge, sample=1.0, workers=3, label=print) for _ in range(1 if end == "one" else 2)
+    ]
+    for judged in judges:
+        for n in range(3):
+            judged.offer(n)
+    for _ in range(3 * len(judges)):
+        entered.get(timeout=PATIENCE_S)
+    threads = [thread for judged in judges for thread in judged._threads]
+    with monkeypatch.context() as patched:
+        patched.setattr("otelslo.judge.monotonic", lambda: sum(waited))
+        patched.setattr(threading.Thread, "join", lambda thread, timeout: waited.append(timeout))
+        patched.setattr("otelslo.judge._all", weakref.WeakSet(judges))
+        judges[0].close(0.5) if end == "one" else otelslo.judge._close_all()
+    assert len(waited) == len(threads)
+    assert sum(waited) == (0.5 if end == "one" else otelslo.judge.CLOSING_S)
+    assert all(judged._closed for judged in judges)
+    go_on.set()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+
+
 def test_many_threads_may_offer(labels):
     """Nothing is lost, nothing twice, every count is right, by several workers."""
-    with otelslo.judged("chat", lambda: "supported", rate=1.0, workers=3, queue=10_000, label=labels) as judge:
+    with otelslo.judged("chat", lambda: "supported", sample=1.0, workers=3, queue=10_000, label=labels) as judge:
         start = threading.Barrier(8)
 
         def offer(thread):
@@ -198,7 +251,7 @@ def test_a_label_that_cannot_be_handed_on_is_counted(caplog):
             told.set()
         raise OSError("disk full")
 
-    with otelslo.judged("chat", lambda: "supported", rate=1.0, label=label) as judge:
+    with otelslo.judged("chat", lambda: "supported", sample=1.0, label=label) as judge:
         judge.offer("a")
         judge.offer("b")
         assert told.wait(PATIENCE_S)
@@ -214,7 +267,7 @@ def test_our_failures_are_faults_of_the_processs_engine(monkeypatch):
     def label(identity, truth):
         raise OSError("disk full")
 
-    with otelslo.judged("chat", lambda: 0.9, rate=1.0, label=label) as judge:
+    with otelslo.judged("chat", lambda: 0.9, sample=1.0, label=label) as judge:
         judge.offer("a")
         assert told.get(timeout=PATIENCE_S) == ("judge", "chat: a verdict is lost: OSError: disk full")
     assert told.empty()
@@ -222,7 +275,7 @@ def test_our_failures_are_faults_of_the_processs_engine(monkeypatch):
 
 @pytest.mark.parametrize("identity", [None, "", True, 1.5, object()])
 def test_what_is_no_id_is_refused_and_raises_nothing(identity, labels):
-    with otelslo.judged("chat", lambda: "supported", rate=1.0, label=labels) as judge:
+    with otelslo.judged("chat", lambda: "supported", sample=1.0, label=labels) as judge:
         assert not judge.offer(identity)
     assert counts_of(judge, offered=1, refused=1)
 
@@ -235,7 +288,7 @@ def test_when_it_is_closed_what_waits_is_dropped(labels):
         go_on.wait(PATIENCE_S)
         return "supported"
 
-    judged = otelslo.judged("chat", judge, rate=1.0, label=labels)
+    judged = otelslo.judged("chat", judge, sample=1.0, label=labels)
     for n in range(3):
         judged.offer(n)
     assert busy.wait(PATIENCE_S)
@@ -255,7 +308,7 @@ def test_nothing_is_kept_of_an_answer(labels):
     class Answer:
         pass
 
-    with otelslo.judged("chat", lambda answer: "supported", rate=1.0, label=labels) as judge:
+    with otelslo.judged("chat", lambda answer: "supported", sample=1.0, label=labels) as judge:
         answer = Answer()
         kept = weakref.ref(answer)
         judge.offer(1, answer)
@@ -273,22 +326,22 @@ def test_without_a_thread_it_drops(labels, monkeypatch):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    judge = otelslo.judged("chat", lambda: "supported", rate=1.0, label=labels)
+    judge = otelslo.judged("chat", lambda: "supported", sample=1.0, label=labels)
     assert not judge.offer(1)
     assert counts_of(judge, offered=1, sampled=1, dropped=1)
 
 
 def test_the_kill_switch_turns_it_off(labels, monkeypatch):
     monkeypatch.setenv("OTELSLO_DISABLED", "true")
-    judge = otelslo.judged("chat", lambda: "supported", rate=1.0, label=labels)
+    judge = otelslo.judged("chat", lambda: "supported", sample=1.0, label=labels)
     assert not judge.offer(1)
     assert counts_of(judge)
 
 
 WRONG = [
-    ({"rate": "500/d"}, "is no share"),
-    ({"rate": 0}, "is no share"),
-    ({"rate": Fraction(3, 2)}, "is no share"),
+    ({"sample": "500/d"}, "is no share"),
+    ({"sample": 0}, "is no share"),
+    ({"sample": Fraction(3, 2)}, "is no share"),
     ({"workers": 0}, "0 workers"),
     ({"workers": 65}, "from 1 to 64"),
     ({"queue": True}, "places in the queue"),
@@ -313,7 +366,7 @@ def test_a_judge_is_a_function():
 FORKING = """
 import os, queue, sys, otelslo
 told = queue.Queue()
-judge = otelslo.judged("chat", lambda: "supported", rate=1.0, label=lambda *label: told.put(label))
+judge = otelslo.judged("chat", lambda: "supported", sample=1.0, label=lambda *label: told.put(label))
 judge.offer("parent")
 assert told.get(timeout=60) == ("parent", "supported")
 child = os.fork()
@@ -332,7 +385,7 @@ print("fine")
 
 STUCK = """
 import threading, otelslo
-judge = otelslo.judged("chat", threading.Event().wait, rate=1.0, label=print)
+judge = otelslo.judged("chat", threading.Event().wait, sample=1.0, label=print)
 judge.offer(1)
 judge.offer(2)
 otelslo.judge.CLOSING_S = 0

@@ -72,7 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recurrence": {"errors", "window"},
     "maintenance": {"errors", "period", "recurrence", "window"},
     "shorthand": {"errors", "window"},
-    "definition": VALUES | PROMISE | {"policy"},
+    "definition": VALUES | PROMISE | {"policy", "quality"},
     "match": {"errors", "event"},
     "group": VALUES | {"match", "sizes"},
     "validity": VALUES | {"match"},
@@ -190,7 +190,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": ENGINE
     | {"__init__", "applying", "asgi", "capacity", "channels", "cli", "coverage", "default", "drift"}
     | {"edge", "engine", "explain", "explanation", "exporters", "frameworks", "inbox", "joined", "kept"}
-    | {"label_lines", "label_record", "lint", "notice", "oncall", "openslo", "routes", "runner"},
+    | {"label_lines", "label_record", "lint", "notice", "oncall", "openslo", "quality", "routes", "runner"},
     "label_record": {"errors", "labelled"},
     "kept": {"labelled"},
     "coverage": {"counts", "dated", "kept"},

@@ -40,6 +40,11 @@ def steps(*steps: tuple[str, dict]) -> list[dict]:
     return [{"name": name, "when": when, "releases": "deny"} for name, when in steps] + [{"name": "free"}]
 
 
+DRIFT = {
+    **{"indicator": "drift", "target": "90%", "match": {"route": "fraud"}},
+    "options": {"baseline": "baseline.json", "measure": "psi", "limit": 0.1},
+}
+
 # what is written -> (rule, severity, the key's way, a part of the problem)
 BAD = {
     "a target of failures": ({"target": "0.1%"}, "reversed", "warning", ("target",), "more than half"),
@@ -175,6 +180,13 @@ BAD = {
         {"indicator": "f1", "window": "3d", "options": {"positive": 1, "bar": "80%"}},
         "window-too-short", "warning", ("window",), "of which the window of 3d has 3",
     ),
+    "a week of drift in a day": (
+        DRIFT | {"window": "1d"},
+        "window-too-short", "warning", ("window",), "one event each 7d, and its window of 1d holds one at most",
+    ),
+    "a week of drift in a week": (
+        DRIFT | {"window": "7d"}, "window-too-short", "warning", ("window",), "its window of 7d holds one at most",
+    ),
 }  # fmt: skip
 
 
@@ -215,6 +227,8 @@ FINE = {
     "a few who take an offer": {"indicator": "conversion", "target": "5%", "options": {"label_within": "30m"}},
     "labels within a part of the window": {"indicator": "accuracy", "options": {"label_within": "7d"}},
     "a month of days": {"indicator": "rouge", "target": "90%", "options": {"bar": 0.4}},
+    "a year of drift": DRIFT | {"window": "364d"},
+    "hours of drift in a day": DRIFT | {"options": DRIFT["options"] | {"every": "1h"}, "window": "1d"},
     "steps in order": {
         "policy": steps(
             ("frozen", {"remaining": "<= 0%"}),

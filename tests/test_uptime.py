@@ -302,6 +302,27 @@ def test_a_probe_that_hangs_is_bad_once_for_each_due_time(leading):
     assert reasons(engine, "hangs") == {"good": 1, "timeout": 4}
 
 
+def test_a_slow_turn_of_the_leader_is_no_slow_probe(leading, monkeypatch):
+    """Labels or a locked database take longer than the timeout, and then the probe is sent: its time begins there."""
+    health = Health()
+    health.hang = True
+    engine = leading()
+    engine.reload([probed(health)])
+    waited_s = [5]
+    monkeypatch.setattr(engine.runner.leader.applying, "turn", lambda *_: advance(engine, s=waited_s.pop()))
+    turn(engine, s=0)
+    assert waited_s == []
+    try:
+        assert health.entered.wait(30)
+        waited_s.append(0)
+        turn(engine, s=1)
+        assert counts(engine) == (0, 0, 0)
+    finally:
+        health.go_on.set()
+    assert engine.runner.leader.probing.join(30)
+    assert reasons(engine) == {"good": 1}
+
+
 def test_an_answer_after_the_timeout_is_none(leading):
     """At the timeout it still is one."""
     clock = ManualClock(NOW_NS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -147,12 +147,21 @@ def _resolved(slo: SLO, rules: bool) -> dict[str, Any]:
         "budget": _budget(slo, now_wall_ns),
         "next_maintenance": windows,
     }
-    # What is measured is told by itself: an address may hold a password.
-    shown["options"] = {} if slo.measures else {key: str(value) for key, value in (slo.options or {}).items()}
+    own = {} if slo.measures else slo.options or {}  # what is measured says it all, and leaves passwords out
+    shown["options"] = {key: _written(value) for key, value in own.items()}
     if rules:
         lines = rules_table(slo)
         shown["rules"] = [{"happened": what, "outcome": kind, "reason": reason} for what, kind, reason in lines]
     return shown
+
+
+def _written(value: Any) -> str:
+    """As it stands in a file, in short: "{name: kl, unit: nats}"."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {_written(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_written, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _budget(slo: SLO, now_wall_ns: int) -> dict[str, Any]:

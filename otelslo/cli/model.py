@@ -64,9 +64,10 @@ def command(
             raise click.UsageError('"list" tells nothing; name a model and its version')
         _list(at, directory, version, as_json)
         return
+    if version is None:
+        raise click.UsageError(f'Name a version too, or list those that are known: "otelslo model list {name}"')
     with of_option("NAME VERSION"):
         checked_names(name, version)
-    assert version is not None
     told = ModelFacts(_moment(at, "--trained-at", trained_at), _moment(at, "--evaluated-at", evaluated_at))
     if told == ModelFacts():
         raise click.UsageError("nothing is told: give --trained-at or --evaluated-at")

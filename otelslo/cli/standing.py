@@ -7,6 +7,7 @@ from datetime import date
 from fractions import Fraction
 from math import ceil, floor
 from types import MappingProxyType
+from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
@@ -14,10 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from otelslo.budget import Budget
-from otelslo.cli import tables
+from otelslo.cli import corrected, tables
+from otelslo.cli.corrected import Rates
 from otelslo.cli.tables import Glyphs
 from otelslo.coverage import Coverage
 from otelslo.period import local_text
+from otelslo.quality.judged_rate import JudgedRate
 from otelslo.status import Status
 from otelslo.throughput import FLEET, FLEET_NOTE
 from otelslo.window import format_duration, format_target
@@ -26,15 +29,17 @@ MOST_BLOCKS = 8  # more objectives and groups than that are shown one a line
 NARROW = 72  # below, what stands at the right gets a line of its own
 _EMPTY = {"good": "as good", "bad": "as bad", "ignore": "left out"}
 Known = Mapping[tuple[str, str | None], Coverage]
+_NONE: Mapping[tuple[str, str | None], Any] = MappingProxyType({})
 _Fact = tuple[str, Text, Text | None]  # its name, what it is, what stands at the right
 
 
-def objectives(statuses: Sequence[Status], out: Console, known: Known = MappingProxyType({})) -> Table:
-    """All of them: a block each, or a line each where there are many. `known`: what is known of their predictions."""
-    return compact(statuses, out) if len(statuses) > MOST_BLOCKS else blocks(statuses, out, known)
+def objectives(statuses: Sequence[Status], out: Console, known: Known = _NONE, rates: Rates = _NONE) -> Table:
+    """All of them: a block each, or a line each where there are many. `known`: what is known of their predictions;
+    `rates`: what stands behind a judge's."""
+    return compact(statuses, out) if len(statuses) > MOST_BLOCKS else blocks(statuses, out, known, rates)
 
 
-def blocks(statuses: Sequence[Status], out: Console, known: Known = MappingProxyType({})) -> Table:
+def blocks(statuses: Sequence[Status], out: Console, known: Known = _NONE, rates: Rates = _NONE) -> Table:
     g = tables.glyphs(out)
     stack = Table.grid(expand=True, padding=0)
     stack.add_column(ratio=1)
@@ -46,15 +51,16 @@ def blocks(statuses: Sequence[Status], out: Console, known: Known = MappingProxy
         promise = Text.assemble(tables.sli(status), (f"  target {format_target(status.target)}", "dim"))
         head.add_row(tables.mark(status, g), tables.title(status), promise)
         stack.add_row(head)
-        stack.add_row(Padding(_block(status, out, g, known.get((status.slo, status.group))), (0, 0, 1, 2)))
+        of = (status.slo, status.group)
+        stack.add_row(Padding(_block(status, out, g, known.get(of), rates.get(of)), (0, 0, 1, 2)))
     return stack
 
 
-def _block(status: Status, out: Console, g: Glyphs, known: Coverage | None = None) -> Table:
+def _block(status: Status, out: Console, g: Glyphs, known: Coverage | None, rate: JudgedRate | None) -> Table:
     stack = Table.grid(expand=True, padding=0)
     stack.add_column(ratio=1)
     bar_width = max(12, min(out.width, tables.WIDEST) - 56)
-    for name, fact, beside in _facts(status, bar_width, g, known):
+    for name, fact, beside in _facts(status, bar_width, g, known, rate):
         if beside is None or out.width >= NARROW:
             stack.add_row(_line(name, fact, beside))
         else:
@@ -75,7 +81,9 @@ def _line(name: str, fact: Text, beside: Text | None) -> Table:
     return line
 
 
-def _facts(status: Status, bar_width: int, g: Glyphs, known: Coverage | None = None) -> Iterator[_Fact]:
+def _facts(
+    status: Status, bar_width: int, g: Glyphs, known: Coverage | None, rate: JudgedRate | None
+) -> Iterator[_Fact]:
     yield "budget", _left(status, bar_width, g, status.full_budget), tables.budget_time(status.full_budget)
     if status.projected is not None:
         yield "", _basis(status, g), None
@@ -90,6 +98,8 @@ def _facts(status: Status, bar_width: int, g: Glyphs, known: Coverage | None = N
             yield "", Text(FLEET_NOTE, style="dim"), None
     if known is not None:
         yield "labels", _labels(known, g), _bounded(known)
+    if rate is not None:
+        yield "judged", Text(corrected.told(rate)), None
     if status.timezone is not None and status.end_ns is not None:
         yield "window", _bounds(status.start_ns, status.end_ns, status.timezone), Text(status.window, style="dim")
     if status.sla is not None and status.full_sla_budget is not None:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from otelslo.cli import state
+from otelslo.cli import corrected, state
 from otelslo.cli.state import View
 from otelslo.coverage import Coverage
 from otelslo.errors import StateError
@@ -45,8 +45,9 @@ def command(state_dir: str | None, as_json: bool) -> None:
             click.echo(f"note: {note} as of {_as_of(view)}", err=True)
         if view.unread:
             click.echo(f"note: {view.unread}", err=True)
-        known = view.coverages(found)
+        known, rates = view.coverages(found), corrected.rates(view.definitions, found)
         told = [one.to_json() | {"labels": _labels(known.get((one.slo, one.group)))} for one in found]
+        told = [plain | {"judged": corrected.plain(rates.get((plain["slo"], plain["group"])))} for plain in told]
         told += [one.to_json() for one in limits]
         click.echo(json.dumps(told, indent=2))
     else:
@@ -93,7 +94,7 @@ def _draw(view: View, found: list[Status], limits: list[LimitStatus]) -> None:
         out.print(causes.heading("Alerts", decided))
         out.print(firing)
     out.print()
-    out.print(standing.objectives(found, out, view.coverages(found)))
+    out.print(standing.objectives(found, out, view.coverages(found), corrected.rates(view.definitions, found)))
     if limits:
         out.print(causes.heading("Limits", "what must never be exceeded"))
         out.print(limited.draw(limits, tables.glyphs(out)))

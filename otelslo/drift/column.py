@@ -32,9 +32,7 @@ def _cells(path: Path, column: str) -> Iterator[str]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.reader(file)
             header = next(rows, [])
-            if header.count(column) != 1:
-                problem = f"{header.count(column)} columns are called {shown(column)}"
-                raise place.error(problem, nearest(column, header) if header else "The file is empty")
+            refuse_all_but_one(column, header, place)
             where = header.index(column)
             for row in rows:
                 if row and len(row) != len(header):
@@ -43,6 +41,16 @@ def _cells(path: Path, column: str) -> Iterator[str]:
                     yield row[where]
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise place.error(f"cannot be read ({e})") from e
+
+
+def refuse_all_but_one(column: str, header: list[str], place: Place) -> None:
+    """DefinitionError if none of the columns is called so, or several are."""
+    found = header.count(column)
+    if not found:
+        remedy = nearest(column, header) if header else "The file is empty"
+        raise place.error(f"no column is called {shown(column)}", remedy)
+    if found > 1:
+        raise place.error(f"{found} columns are called {shown(column)}", "Rename all but one")
 
 
 def _number(text: str, row: int, place: Place) -> float | None:

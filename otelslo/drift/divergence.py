@@ -70,17 +70,17 @@ class Measure:
                 raise BadValue("PSI is in nats and the same in both directions", "Leave unit and direction out")
             return cls(PSI)
         if unit not in UNITS:
-            problem = (
-                f"{str(name).upper()} in {shown(unit)}" if unit is not None else f"{str(name).upper()} has no unit"
-            )
-            raise BadValue(problem, "Write unit: nats or bits (1 nat is 1.44 bits)")
+            kind = str(name).upper()
+            problem = f"{kind} in {shown(unit)}" if unit is not None else f"it is not said in which unit {kind} is"
+            raise BadValue(problem, f"Write {_written(str(name), 'nats', direction)}, or bits (1 nat is 1.44 bits)")
         if name == JS:
             if direction is not None:
                 raise BadValue("JS is the same in both directions", "Leave direction out")
             return cls(JS, unit)
         if direction not in DIRECTIONS:
-            problem = "KL has no direction" if direction is None else f"{shown(direction)} is no direction of KL"
-            raise BadValue(problem, f"Write direction: {' or '.join(DIRECTIONS)}: the two differ")
+            unsaid = "it is not said in which direction KL is"
+            problem = unsaid if direction is None else f"{shown(direction)} is no direction of KL"
+            raise BadValue(problem, f"Write {_written(KL, unit, None)}, or baseline_from_live: the two differ")
         return cls(KL, unit, direction)
 
     def __str__(self) -> str:
@@ -102,6 +102,12 @@ class Measure:
         """The value, in `unit`, that so small a difference makes: every divergence is a chi-square to first order."""
         scale = 1 / baseline_rows + 1 / live_rows
         return _in(self.unit, _OF_CHI_SQUARE[self.name] * statistic * scale)
+
+
+def _written(name: str, unit: object, direction: object) -> str:
+    """How a measure is written, with what was said of it already."""
+    way = direction if direction in DIRECTIONS else DIRECTIONS[0]
+    return f"measure: {{name: {name}, {f'direction: {way}, ' * (name == KL)}unit: {unit}}}"
 
 
 def _filled(reference: Sequence[int], other: Sequence[int]) -> list[tuple[float, float, float, float]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from otelslo.drift.baseline import Baseline, Kind
-from otelslo.errors import Place, nearest, shown
+from otelslo.drift.column import refuse_all_but_one
+from otelslo.errors import Place
 
 
 def baseline_of_parquet(
@@ -23,8 +24,7 @@ def baseline_of_parquet(
         raise place.error("reading Parquet needs pyarrow", "pip install 'otelslo[parquet]'") from e
     try:
         known = pyarrow.parquet.read_schema(path).names
-        if known.count(column) != 1:
-            raise place.error(f"{known.count(column)} columns are called {shown(column)}", nearest(column, known))
+        refuse_all_but_one(column, known, place)
         values = pyarrow.parquet.read_table(path, columns=[column]).column(0).to_pylist()
     except (OSError, pyarrow.ArrowException) as e:
         raise place.error(f"cannot be read ({e})") from e

@@ -163,13 +163,10 @@ def _baselines(rows: list[Any]) -> dict[str, Mapping[str, Any]]:
     return {feature: json.loads(data) for feature, data in rows}
 
 
-def gather(
-    connection: sqlite3.Connection, stream: str, source: str, rows: int, columns: Mapping[str, list[Any]]
-) -> None:
-    """Add rows for a live baseline."""
+def gather(connection: sqlite3.Connection, stream: str, source: str, rows: int, columns: str) -> None:
+    """Add rows for a live baseline: a JSON object of columns by feature, made before the transaction."""
     connection.execute(
-        "INSERT INTO drift_gathered (stream, source, rows, data) VALUES (?, ?, ?, ?)",
-        (stream, source, rows, json.dumps(columns)),
+        "INSERT INTO drift_gathered (stream, source, rows, data) VALUES (?, ?, ?, ?)", (stream, source, rows, columns)
     )
 
 

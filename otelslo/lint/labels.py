@@ -1,4 +1,5 @@
-"""Rules about labels that come late, and about days: windows that are over before they can be judged."""
+"""Rules about labels that come late, about days and about windows of drift: those of an objective that are over before
+they can be judged, or hold too few of them."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from otelslo.slo import SLO
 from otelslo.window import DAY_NS, format_duration
 
 _FEW_DAYS = 7
+_DRIFT = "drift"
 
 
 def of(slo: SLO) -> Iterator[Finding]:
@@ -23,6 +25,10 @@ def of(slo: SLO) -> Iterator[Finding]:
         each = format_duration(within_ns)
         problem = f"a label may take {each}, most of the window of {window}: its budget rests on the little before that"
         yield at(slo, "label_within")(NOTE, "labels-too-late", problem, "Use a window of several times label_within")
+    if slo.indicator == _DRIFT and window_ns <= slo.option("every"):
+        each = format_duration(slo.option("every"))
+        problem = f"it counts one event each {each}, and its window of {window} holds one at most"
+        yield at(slo, "window")(WARNING, "window-too-short", problem, "Use a window of many times every, such as 364d")
     if slo.daily and window_ns < _FEW_DAYS * DAY_NS:
         problem = f"it counts one unit a day, of which the window of {window} has {window_ns // DAY_NS}"
         yield at(slo, "window")(WARNING, "window-too-short", problem, "Use a window of 28d or more")

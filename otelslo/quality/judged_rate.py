@@ -11,14 +11,16 @@ Veterinary Medicine 113 (2014), 13-22, for the interval, which includes the erro
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from fractions import Fraction
-from statistics import NormalDist
 
-from otelslo.errors import BadValue, shown
+from otelslo.errors import BadValue, nearest, shown
 
 FEWEST = 10  # of each class, below which nothing is said of the judge
 CONFIDENCE = Fraction(95, 100)
+_COUNTS = ("tp", "fn", "tn", "fp")
+_SUCH = "Write {tp: 48, fn: 2, tn: 95, fp: 5}: t where people agree with the judge, p where it says hallucinated"
 _NOT_OF_THESE = "it is not of this judge, or not of such answers"
 _CONTRADICTED = {
     "few": f"fewer are flagged than would be by false alarms alone, as the audit has them: {_NOT_OF_THESE}",
@@ -39,8 +41,33 @@ class Audit:
     fp: int
 
     def __post_init__(self) -> None:
-        for name in ("tp", "fn", "tn", "fp"):
+        for name in _COUNTS:
             _checked_count(getattr(self, name), name)
+
+    @classmethod
+    def parse(cls, value: object) -> Audit:
+        """The audit of a mapping with the four counts.
+
+        Raises:
+            BadValue: it is none, or corrects no rate at all, whatever is judged: see `judged_rate`.
+        """
+        if not isinstance(value, Mapping):
+            raise BadValue(f"{shown(value)} is no audit", _SUCH)
+        for key in value:
+            if key not in _COUNTS:
+                raise BadValue(f"an audit has no {shown(key)}", nearest(str(key), _COUNTS))
+        missing = [key for key in _COUNTS if key not in value]
+        if missing:
+            raise BadValue(f"the audit does not say {', '.join(missing)}", _SUCH)
+        audit = cls(**value)
+        refused = _why_never(audit, _z(CONFIDENCE))
+        if refused:
+            raise BadValue(refused, "Audit more answers, or leave it out")
+        return audit
+
+    def to_json(self) -> dict[str, int]:
+        """The four counts, as `parse` reads them."""
+        return asdict(self)
 
     @property
     def sensitivity(self) -> Fraction | None:
@@ -88,8 +115,8 @@ def judged_rate(flagged: int, judged: int, audit: Audit, *, confidence: Fraction
     if isinstance(confidence, bool) or not Fraction(1, 2) <= confidence < 1:
         raise BadValue(f"a confidence of {shown(confidence)}", "Write one from 1/2 to below 1, such as 95/100")
     observed = Fraction(flagged, judged) if judged else None
-    z = NormalDist().inv_cdf(float(1 + confidence) / 2)
-    refused = _why_not(judged, audit, z)
+    z = _z(confidence)
+    refused = _why_never(audit, z) if judged else "nothing was judged"
     if observed is None or refused:
         return JudgedRate(observed, confidence=confidence, refused=refused)
     sensitivity, specificity = audit.sensitivity or Fraction(0), audit.specificity or Fraction(0)
@@ -107,9 +134,14 @@ def judged_rate(flagged: int, judged: int, audit: Audit, *, confidence: Fraction
     )
 
 
-def _why_not(judged: int, audit: Audit, z: float) -> str:
-    if not judged:
-        return "nothing was judged"
+def _z(confidence: Fraction) -> float:
+    from statistics import NormalDist  # slow to import, and only needed where there is an audit
+
+    return NormalDist().inv_cdf(float(1 + confidence) / 2)
+
+
+def _why_never(audit: Audit, z: float) -> str:
+    """Why the audit corrects no rate, whatever is judged; "" where it does."""
     for verdict, size in (("hallucinated", audit.tp + audit.fn), ("supported", audit.tn + audit.fp)):
         if size < FEWEST:
             return f"the audit has {size} that people call {verdict}, and {FEWEST} are the fewest that say anything"

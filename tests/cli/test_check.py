@@ -62,6 +62,28 @@ def test_budgets_are_told_in_time_of_the_window_and_of_a_mean_month(written) -> 
     assert "route /checkout/*" in result.output
 
 
+def test_options_are_shown_as_they_are_written(written) -> None:
+    """What is a mapping or a list in the file is one here, in text and in JSON."""
+    path = written(
+        slo(
+            indicator="drift",
+            target='"90%"',
+            window="364d",
+            match="{route: fraud}",
+            baseline="live:5000",
+            features="{age: numeric, country: categorical}",
+            measure="{name: kl, direction: live_from_baseline, unit: nats}",
+            limit="0.1",
+            tells="[weekly-kl]",
+        )
+    )
+    measure, features = "{name: kl, direction: live_from_baseline, unit: nats}", "{age: numeric, country: categorical}"
+    shown = " ".join(invoke("check", path, columns=300).stdout.split())
+    assert f"drift: measure {measure}, limit 0.1, baseline live:5000, features {features}, tells [weekly-kl]" in shown
+    (found,) = json.loads(run(path, "--json").stdout)
+    assert (found["options"]["measure"], found["options"]["tells"]) == (measure, "[weekly-kl]")
+
+
 def test_json_is_a_list_with_exact_targets(written) -> None:
     first, second = json.loads(run(written(GOOD), "--json").output)
     assert (first["name"], first["target"], first["target_num"], first["target_den"]) == (

@@ -46,7 +46,8 @@ def test_a_baseline_from_a_csv_file(csv: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("features", "says"),
     [
-        ("agee", "0 columns are called 'agee'. Did you mean 'age'?"),
+        ("agee", "no column is called 'agee'. Did you mean 'age'?"),
+        ("height", "no column is called 'height'. Known: age, amount, country"),
         ("country", "is no number"),
         ("age:ordinal", "'ordinal' is no kind of feature"),
         ("age,age", "'age' is named twice"),

@@ -91,7 +91,8 @@ def test_listing(engine: Engine) -> None:
     ("arguments", "told"),
     [
         (("m", "v1"), "nothing is told: give --trained-at or --evaluated-at"),
-        (("m",), "the version is None"),
+        (("m",), 'Name a version too, or list those that are known: "otelslo model list m"'),
+        (("m", "--trained-at", "now"), "Name a version too"),
         (("m", "", "--trained-at", "now"), "the version is ''"),
         (("m", "v1", "--trained-at", "+1h"), "is in the future"),
         (("m", "v1", "--trained-at", "1969-01-01T00:00Z"), "is before 1970"),

@@ -34,6 +34,7 @@ FIELDS = {
         "about",
         "throughput",
         "labels",
+        "judged",
     ),
 }
 BUDGET_FIELDS = {

@@ -268,7 +268,7 @@ def test_a_column_of_a_file(csv_file):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "0 columns are called 'age'.*empty"),
+        ("", "no column is called 'age'.*empty"),
         ("aeg\n1\n", "Did you mean 'aeg'"),
         ("age,age\n1,2\n", "2 columns"),
         ("age,x\n1\n", "line 2 has 1 cells, the header 2"),

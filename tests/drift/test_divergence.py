@@ -99,11 +99,18 @@ def test_what_cannot_be_compared_is_refused(baseline, live, says):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"name": "kl"}, "KL has no unit.*nats or bits"),
-        ({"name": "kl", "unit": "bits"}, "no direction.*live_from_baseline"),
+        ({"name": "kl"}, "not said in which unit KL is. Write measure: {name: kl, direction: live_from_base.*or bits"),
+        (
+            {"name": "kl", "unit": "bits"},
+            "in which direction KL is. Write measure: {name: kl, direction: live_from_baseline, unit: bits}, or",
+        ),
         ({"name": "kl", "unit": "bits", "direction": "up"}, "'up' is no direction"),
-        ({"name": "js"}, "JS has no unit"),
-        ({"name": "js", "unit": "bans"}, "nats or bits"),
+        (
+            {"name": "kl", "direction": "baseline_from_live"},
+            "Write measure: {name: kl, direction: baseline_from_live, unit",
+        ),
+        ({"name": "js"}, "in which unit JS is. Write measure: {name: js, unit: nats}, or bits"),
+        ({"name": "js", "unit": "bans"}, "unit: nats}, or bits"),
         ({"name": "js", "unit": "bits", "direction": "live_from_baseline"}, "same in both"),
         ({"name": "js_distance"}, "limit squared"),
         ({"name": "psi", "unit": "bits"}, "PSI is in nats"),

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from collections import Counter
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,10 +17,11 @@ from hypothesis import strategies as st
 
 import otelslo
 from drift.stream import BASELINES, FEATURES, columns, objective
-from otelslo import default
+from otelslo import default, live_baseline
 from otelslo.binbook import totals
 from otelslo.drift.baseline import Baseline
 from otelslo.drift.kept import read_baselines, write_baselines
+from otelslo.drift.rows import Table
 from otelslo.errors import DefinitionError
 
 NAMED = {one.feature: one for one in BASELINES}
@@ -259,6 +261,44 @@ def test_the_first_rows_of_all_workers_make_a_baseline(make_engine, tmp_path, ca
     first.features.observe("fraud", [{"age": 1.0}])
     assert counted(first)["age"] == tuple(2 * (n == made["age"].bins.bin_of(1.0)) for n in range(made["age"].bins.size))
     assert gathered(first) == 0
+
+
+def test_of_a_large_table_only_the_rows_still_wanted_are_kept(make_engine) -> None:
+    """And nothing is made while the database is locked for it."""
+    engine = make_engine(objective(**LIVE))
+    gathering = engine.features.watches[0].live
+    parts = [columns(np.random.default_rng(n), n) | {"flat": np.arange(n)} for n in (300, 5000, 40)]
+    for rows in parts:
+        engine.features.observe("fraud", rows)
+    kept = [(rows, {feature: len(column) for feature, column in of.items()}) for rows, of in gathering._pieces]
+    assert kept == [(rows, dict.fromkeys(LIVE["features"], rows)) for rows in (300, 700)]
+    engine.housekeeping()
+    first = np.concatenate([part["age"] for part in parts])[:1000]
+    assert engine.features.watches[0].baselines["age"] == Baseline.of("age", first, "numeric")
+
+
+def test_what_is_gathered_is_made_into_text_before_the_transaction(monkeypatch) -> None:
+    """A leader that commits waits for no worker's rows."""
+    order, plain = [], live_baseline._plain
+
+    class Locked(Exception):
+        pass
+
+    class Store:
+        @contextmanager
+        def writing(self, wall_ns):
+            order.append("locked")
+            raise Locked
+            yield
+
+    monkeypatch.setattr(live_baseline, "_plain", lambda *value: order.append("made") or plain(*value))
+    gathering = live_baseline.LiveBaseline("fraud", 1000, {"age": "numeric"})
+    gathering.offer(Table(2, {"age": [1.0, 2.0]}))
+    for _ in range(2):  # what could not be written is written later
+        order.clear()
+        with pytest.raises(Locked):
+            gathering.turn(Store(), 0)
+        assert order == ["made", "made", "locked"]
 
 
 def test_a_live_baseline_is_taken_over_at_the_next_start(make_engine, tmp_path) -> None:

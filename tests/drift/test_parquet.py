@@ -33,7 +33,7 @@ def test_numbers_and_categories(file) -> None:
 
 
 def test_what_cannot_be_read(file, tmp_path) -> None:
-    with pytest.raises(DefinitionError, match=r"0 columns are called 'agee'\. Did you mean 'age'"):
+    with pytest.raises(DefinitionError, match=r"no column is called 'agee'\. Did you mean 'age'"):
         baseline_of_parquet(file, "agee", "numeric")
     with pytest.raises(DefinitionError, match="cannot be read"):
         baseline_of_parquet(tmp_path / "none.parquet", "age", "numeric")

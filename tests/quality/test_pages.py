@@ -38,7 +38,7 @@ def test_the_judge_and_the_evaluator_of_the_page(monkeypatch, capsys):
     monkeypatch.setattr(otelslo, "log_prediction", lambda name, *, id: told.put((name, id)), raising=False)
     names = {"otelslo": otelslo}
     for text in snippets("hallucination", "python"):
-        exec(text.replace('rate="5%"', 'rate="100%"'), names)
+        exec(text.replace('sample="5%"', 'sample="100%"'), names)
     with names["judge"]:
         names["answered"]("a-1", "why?", "because. source: nobody")
         assert {told.get(timeout=60), told.get(timeout=60)} == {("chat", "a-1"), ("chat", "a-1", "supported")}
