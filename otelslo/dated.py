@@ -113,6 +113,11 @@ class DatedRow:
         last = max(first, bisect_left(self._starts, slot_of(end_wall_ns) + 1))
         return Counts(*(sums[last] - sums[first] for sums in self._before))
 
+    def slots(self) -> Iterator[tuple[int, list[int]]]:
+        """The start (Unix ns) and the 16 cells of each slot, in order of time."""
+        for at, start in enumerate(self._starts):
+            yield start, self._slots[_CELLS * at : _CELLS * (at + 1)].tolist()
+
     def losses(self, start_ns: int, wall_offset_ns: int) -> Iterator[SavedLoss]:
         """Its bad events since the slot that holds the start (ring time), as a loss log would have them."""
         apart = apart_ns(wall_offset_ns)

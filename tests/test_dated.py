@@ -16,7 +16,6 @@ from otelslo.dated import DatedAdd, slot_of
 from otelslo.event import Outcome
 from otelslo.exporters.sqlite import Store
 from otelslo.exporters.sqlite_dated import add_dated, corrections, expire_dated, set_dated
-from otelslo.indicators import availability
 from otelslo.notice import Notice
 from otelslo.ring.geometry import Geometry
 from otelslo.rowkey import RowKey
@@ -140,12 +139,11 @@ def test_an_older_history_has_none(store: Store, tmp_path) -> None:
 
 # ── through the engine ─────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
-def dated(make_engine, monkeypatch):
+def dated(make_engine):
     """An engine that leads, with one objective whose events are counted in the history; and how to count some."""
 
     def make(**objective):
-        monkeypatch.setattr(availability, "DATED", True, raising=False)
-        slo = SLO("labels", match={"kind": "prediction"}, target="99%", **objective)
+        slo = SLO("labels", indicator="accuracy", target="99%", **objective)
         engine = make_engine(slo, geometry=Geometry(max_blocks=4, snapshots=4))
         engine.channels = {
             "ops": ("webhook", {"url": "http://127.0.0.1:9/", "allow_http": True, "allow_private": True})
@@ -211,8 +209,8 @@ def test_alerts_are_decided_from_them(dated) -> None:
     advance(engine, s=20)
     engine.runner.tick()
     firing = {key[2] for key, data in engine.runner.store.notes.alerts().items() if data["state"] == "firing"}
-    assert "page-fast" in firing
+    assert "ticket-fast" in firing
     notices = [Notice.from_json(json.loads(parcel.payload)) for parcel in engine.runner.store.notes.parcels()]
-    (page,) = [notice for notice in notices if notice.alert == "page-fast"]
-    assert "By reason: 100% other" in page.text
-    assert "all 50 bad events are accounted for" in page.text
+    (told,) = [notice for notice in notices if notice.alert == "ticket-fast"]
+    assert "By reason: 100% wrong" in told.text
+    assert "all 50 bad events are accounted for" in told.text

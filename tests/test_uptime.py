@@ -309,7 +309,7 @@ def test_a_slow_turn_of_the_leader_is_no_slow_probe(leading, monkeypatch):
     engine = leading()
     engine.reload([probed(health)])
     waited_s = [5]
-    monkeypatch.setattr(engine.runner.leader.applying, "turn", lambda *_: advance(engine, s=waited_s.pop()))
+    monkeypatch.setattr(engine.runner.leader.applying, "turn", lambda *_, **__: advance(engine, s=waited_s.pop()))
     turn(engine, s=0)
     assert waited_s == []
     try:

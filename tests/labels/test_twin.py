@@ -110,7 +110,7 @@ class World:
         found = {
             (row.key.text(), start_ns, cell): count
             for row in dated
-            for start_ns, cells in row._slots.items()
+            for start_ns, cells in row.slots()
             for cell, count in enumerate(cells)
             if count
         }
