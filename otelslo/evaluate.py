@@ -81,7 +81,8 @@ def judged(
     between: Callable[[], None] = _nothing,
 ) -> list[Judged]:
     """As `statuses`, each with its counts of any other window; `between` is called after each."""
-    every = JoinedRows(Still(rows) if isinstance(rows, Reader) else rows, marked.dated)
+    still: Rows = Still(rows) if isinstance(rows, Reader) else rows
+    every = JoinedRows(still, marked.dated)
     by_meaning = _rows_by_meaning(every)
     definitions = list(definitions)
     asked = any(one.slices is not None and one.slices.unattended for one in definitions)
@@ -94,13 +95,14 @@ def judged(
             if group in (OVERFLOW, UNKNOWN) and every.counts(row) == Counts():
                 continue
             dated = every.dated_row(row)
+            own = still if dated is None else every  # the way to the ring's rows stays a short one
             line = (book or Book()).line(definition, group, excluded, 0 if dated is None else dated.revision)
             # The compiled count sees each moment anew: it is for what needs no differences of windows.
             simple = definition.slices is None and not excluded and not planned and dated is None
             counter = count_since if simple else None
             its = looks if definition.slices is not None and definition.slices.unattended else None
-            tally = Tally(every, row, now_ns, definition.slices, excluded, counter, line, its, shed_row)
-            status = _status(definition, group, every, row, now_ns, tally, planned)
+            tally = Tally(own, row, now_ns, definition.slices, excluded, counter, line, its, shed_row)
+            status = _status(definition, group, own, row, now_ns, tally, planned)
             alerts = marked.alerts.get((definition.name, group))
             status = replace(status, alerts=tuple(alerts)) if alerts else status
             found.append(Judged(definition, status, tally, every.row_name(row).text(), now_ns))
