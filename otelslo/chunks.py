@@ -25,10 +25,8 @@ def is_token(item: Any) -> bool:
         if kind is dict:
             if "choices" not in item or item["choices"][0]["delta"]["content"]:
                 return True
-        elif kind not in _PLAIN:
-            choices = getattr(item, "choices", None)
-            if choices is None or choices[0].delta.content:
-                return True
+        elif (choices := getattr(item, "choices", None)) is not None and choices[0].delta.content:
+            return True
     except Exception:
         pass  # an item may be any code
     try:

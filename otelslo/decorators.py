@@ -321,7 +321,10 @@ def _async_generator(site: Tracked, function: Function) -> Function:
                     item = await awaitable
                 finally:
                     awaitable = None
-                    leave(entered)
+                    try:  # noqa: SIM105  # `leave`, flat: this is the path of every token
+                        here.reset(entered)
+                    except ValueError:
+                        pass
                 if handed_over is not None:
                     try:
                         handed_over(item)

@@ -18,6 +18,7 @@ from itertools import pairwise
 from typing import Any
 
 MOST_GAPS = 65_536
+_FRESH = 256
 _NONE: Sequence[int] = ()
 
 
@@ -71,12 +72,13 @@ class StreamFacts:
         """
         if not self.has_gaps:
             return None
-        gaps = [later - earlier for earlier, later in pairwise(self.arrivals)]
+        import numpy as np  # whoever counts has loaded it; 45 ns a token without
+
+        gaps = np.diff(np.asarray(self.arrivals, dtype=np.int64))
         if share is None:
-            return max(self.largest_later_ns, max(gaps, default=0))
-        gaps.sort()
+            return max(self.largest_later_ns, int(gaps.max(initial=0)))
         rank = -(-len(gaps) * share.numerator // share.denominator)
-        return gaps[rank - 1]
+        return int(np.partition(gaps, rank - 1)[rank - 1])
 
     def silence_ns(self) -> int:
         """How long nothing had come when it ended."""
@@ -91,7 +93,7 @@ class Pace:
     """
 
     __slots__ = (
-        *("_arrivals", "_clock_ns", "_last_ns", "_later", "_later_gap_ns", "_said"),
+        *("_arrivals", "_clock_ns", "_fresh", "_last_ns", "_later", "_later_gap_ns", "_said"),
         *("begin_ns", "event_stream", "extra"),
     )
 
@@ -100,19 +102,29 @@ class Pace:
         self.begin_ns = begin_ns  # where the edge knows better than whoever asks for the facts
         self.event_stream = event_stream
         self.extra = 0  # tokens beyond one an item
+        self._fresh: list[int] = []  # a list takes a time in 11 ns, an array in 52, and keeps it in 8 bytes for 40
         self._arrivals = array("q")
         self._said = False
         self._later = self._last_ns = self._later_gap_ns = 0
 
     def add(self, now_ns: int) -> None:
         """An item came at `now_ns`."""
-        arrivals = self._arrivals
-        if len(arrivals) <= MOST_GAPS:
-            arrivals.append(now_ns)
-            return
-        before_ns = self._last_ns if self._later else arrivals[-1]
-        self._later_gap_ns = max(self._later_gap_ns, now_ns - before_ns)
-        self._later, self._last_ns = self._later + 1, now_ns
+        if len(self._fresh) >= _FRESH:
+            self._settle()
+        self._fresh.append(now_ns)
+
+    def _settle(self) -> None:
+        """Put away what has come; beyond what is kept, no more than the largest gap."""
+        arrivals, fresh = self._arrivals, self._fresh
+        room = MOST_GAPS + 1 - len(arrivals)
+        later = fresh[room:]
+        arrivals.fromlist(fresh[:room])
+        fresh.clear()
+        if later:
+            before_ns = self._last_ns if self._later else arrivals[-1]
+            gaps_ns = (now_ns - then_ns for then_ns, now_ns in pairwise([before_ns, *later]))
+            self._later_gap_ns = max(self._later_gap_ns, *gaps_ns)
+            self._later, self._last_ns = self._later + len(later), later[-1]
 
     def hand_over(self, is_token: bool = True) -> None:
         """An item was handed over now: a token, unless it is none or the app has said how many it holds."""
@@ -126,15 +138,14 @@ class Pace:
 
         It is asked of texts only where they may be server-sent events, which begin with "data".
         """
-        arrivals, clock_ns, most = self._arrivals, self._clock_ns, MOST_GAPS
-        append = arrivals.append
+        fresh, clock_ns, most = self._fresh, self._clock_ns, _FRESH
 
         def handed_over(item: Any) -> None:
             if self._said:
                 self._said = False
             elif (type(item) is str and item and item[0] != "d") or is_token(item):
-                if len(arrivals) <= most:
-                    append(clock_ns())
+                if len(fresh) < most:
+                    fresh.append(clock_ns())
                 else:
                     self.add(clock_ns())
 
@@ -149,10 +160,11 @@ class Pace:
 
     @property
     def items(self) -> int:
-        return len(self._arrivals) + self._later
+        return len(self._arrivals) + self._later + len(self._fresh)
 
     def facts(self, begin_ns: int, end_ns: int) -> StreamFacts:
         """What there is to know of the stream that began and ended then."""
+        self._settle()
         begin_ns = begin_ns if self.begin_ns is None else self.begin_ns
         arrivals, later = self._arrivals, self._later
         if not arrivals:

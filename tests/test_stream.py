@@ -74,6 +74,20 @@ def test_facts_are_those_of_a_naive_twin(begin, gaps, tail, limit, share):
     assert within == next(gap for gap in between if Fraction(sum(g <= gap for g in between), len(between)) >= share)
 
 
+@given(st.randoms(use_true_random=False), st.integers(0, 1200), st.sampled_from(["hand_over", "per_item"]))
+def test_items_are_put_away_by_the_hundred_without_a_trace(random, count, way):
+    times = sorted(random.choices(range(10**6), k=count))
+    clock = iter(times)
+    pace = Pace(lambda: next(clock))
+    handed_over = pace.hand_over if way == "hand_over" else pace.per_item(bool)
+    for number in range(count):
+        assert pace.items == number
+        handed_over(True)
+    facts = pace.facts(0, 10**6)
+    assert (facts.items, list(facts.arrivals)) == (count, times)
+    assert pace.facts(0, 10**6) == facts  # asked again
+
+
 def test_the_app_counts_the_tokens_of_an_item():
     """Several in one item, or none; the item that is handed over next is not counted again."""
     times = iter([1, 5, 9])
