@@ -57,6 +57,11 @@ def valid(engine: Any, objectives: list[Any]) -> list[int]:
     return [engine.count(slo.name, WINDOW_NS).valid for slo in objectives]
 
 
+def has_committed(engine: Any) -> bool:
+    """Whether somebody leads, and has committed for the first time."""
+    return bool(engine.ring.reader.committed_seq)
+
+
 def stream_slos() -> list[Any]:
     """Two SLOs on the pace of streamed calls: the first token, and every limit together."""
     from otelslo import SLO

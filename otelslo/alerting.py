@@ -36,7 +36,8 @@ SHARE_EVENTS = 20
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What counts say of one alert now; "unknown" neither fires nor resolves. `data` are the facts, fit for JSON."""
+    """What counts say of one alert now; "unknown" neither fires nor resolves. `data` are the facts, fit for JSON; there
+    are none of what does not fire and has nothing to tell."""
 
     alert: str
     severity: str
@@ -93,9 +94,9 @@ class _Tiers:
 
     def finding(self, tier: Tier, fires: bool) -> Finding:
         long = self.counts_over(tier.long_ns)
-        if long.bad == 0 and not fires and self.counts_over(tier.short_ns).valid:
-            return Finding(tier.name, tier.severity, "quiet")  # most are, each time
         short = self.counts_over(tier.short_ns)
+        if long.bad == 0 and not fires:  # most are, each time
+            return Finding(tier.name, tier.severity, "quiet" if short.valid else "unknown")
         bar = tier.factor * (1 - self.target)  # the failure ratio at which the burn rate is the factor
         causes, held = None, False
         if not short.valid:
@@ -170,6 +171,8 @@ def _exhausted(severity: str, remaining_ratio: Fraction | None, fires: bool) -> 
 def _exclusion_share(severity: str, counts_over: CountsOver, confidence: Fraction | None, fires: bool) -> Finding:
     """More than three times the week's share of all events, and more than 5 %, are excluded in the last hour."""
     hour, week = counts_over(HOUR_NS), counts_over(WEEK_NS)
+    if not hour.excluded and not fires:
+        return Finding(EXCLUSION_SHARE, severity, "quiet" if hour.total else "unknown")
     bar = max(SHARE_TIMES * (week.excluded_ratio or Fraction(0)), SHARE_FLOOR)
     verdict: Verdict = "unknown"
     if hour.total:
@@ -306,6 +309,7 @@ def step(
     moved = [
         _next(own.get(name) or _new(slo, group, finding), finding, delays_ns.get(name, 0), now_wall_ns)
         for name, finding in judged.items()
+        if name in own or finding.verdict == "firing"
     ]
     kept = [state for state in moved if state is not None]
     paging = any(state.state == FIRING and state.severity == PAGE for state in kept)
@@ -329,7 +333,7 @@ def _of(before: Mapping[StateKey, AlertState], slo: str, group: str | None) -> d
 
 
 def _new(slo: str, group: str | None, finding: Finding) -> AlertState:
-    """What has never fired: long since resolved, so that it is dropped unless it fires."""
+    """What has never fired: long since resolved."""
     return AlertState(slo, group, finding.alert, finding.severity, RESOLVED, -(2**63))
 
 

@@ -34,6 +34,9 @@ class Budget:
         return self.allowed.numerator // self.allowed.denominator
 
 
+_WHOLE = Fraction(1)
+
+
 def budget(counts: Counts, target: Fraction, window_ns: int) -> Budget:
     """The budget of a window of `window_ns` with these counts: allowed = (1 - target) * valid."""
     return budget_of(Fraction(counts.valid), counts.bad, target, window_ns)
@@ -46,11 +49,12 @@ def budget_of(valid: Fraction, bad: int, target: Fraction, window_ns: int) -> Bu
     allowed, scale = part * valid.numerator, whole * valid.denominator
     remaining = allowed - bad * scale
     time_ns = None if not valid else part * window_ns * remaining // (whole * allowed)
+    allowance = Fraction(allowed, scale)
     return Budget(
-        allowed=Fraction(allowed, scale),
+        allowed=allowance,
         spent=bad,
-        remaining=Fraction(remaining, scale),
-        remaining_ratio=Fraction(remaining, allowed) if valid else None,
+        remaining=Fraction(remaining, scale) if bad else allowance,
+        remaining_ratio=(Fraction(remaining, allowed) if bad else _WHOLE) if valid else None,
         allowed_time_ns=part * window_ns // whole,
         remaining_time_ns=time_ns,
     )

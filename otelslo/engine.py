@@ -126,6 +126,7 @@ class Engine(Standing):
         self.features.resolve(slos)
         self.slos, self.limits = slos, limits
         self.definitions: list[Definition] = [slo.as_definition for slo in slos]
+        self.asks_attendance = any(one.slices is not None and one.slices.unattended for one in self.definitions)
         written = {"slos": [slo.definition() for slo in slos], "limits": [limit.definition() for limit in limits]}
         told = written | {"channels": list(self.channels) or ["log"]}
         self.definitions_json = json.dumps(told, sort_keys=True)

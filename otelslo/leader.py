@@ -318,7 +318,7 @@ class Leader:
         engine.kernels.open_all(engine.page)
 
     def _look(self) -> None:
-        if any(one.slices is not None and one.slices.unattended for one in tuple(self._engine.definitions)):
+        if self._engine.asks_attendance:
             self._attendance.look(self._engine.ring)
 
     def _beat(self, now_ns: int, leaving: bool = False) -> None:

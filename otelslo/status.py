@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any, Protocol
@@ -109,9 +109,7 @@ class Status:
     @property
     def observed_ns(self) -> int:
         """How much of the window has been observed."""
-        if self.observed_since_ns is None:
-            return 0
-        return min(max(self.now_ns - max(self.observed_since_ns, self.start_ns), 0), self.window_ns)
+        return _observed_ns(self.observed_since_ns, self.start_ns, self.now_ns, self.window_ns)
 
     @property
     def sla_met(self) -> bool | None:
@@ -217,12 +215,16 @@ def assess(
     The forecast of exhaustion is of `Status.full_budget` and goes by the last hour, or what of it has been observed; in
     a calendar window it is None where the budget lasts to the window's end.
     """
-    target = definition.target_ratio
+    target, slices = definition.target_ratio, definition.slices
     period = definition.period or Rolling(definition.window_ns)
     start_ns, end_ns = period.bounds(now_ns)
     window_ns = end_ns - start_ns
     counts = counts_over(window_ns) if counts is None else counts
-    found = Status(
+    observed_ns = _observed_ns(observed_since_ns, start_ns, now_ns, window_ns)
+    own = budget(counts, target, window_ns)
+    projected = _projected(counts, target, window_ns, observed_ns, slices)
+    forecast = (own if projected is None else projected, counts_over, target, now_ns, window_ns, observed_ns)
+    return Status(
         slo=definition.name,
         group=group,
         target=target,
@@ -230,18 +232,19 @@ def assess(
         now_ns=now_ns,
         observed_since_ns=observed_since_ns,
         counts=counts,
-        budget=budget(counts, target, window_ns),
-        exhausts_at_ns=None,
-        burn={name: burn_rate(counts_over(size_ns), target) for name, size_ns in _burn_windows(definition, window_ns)},
+        budget=own,
+        exhausts_at_ns=_exhausts_at(*forecast, None if period.rolling else end_ns),
+        burn={name: burn_rate(counts_over(size_ns), target) for name, size_ns in _burn_windows(slices, window_ns)},
         reasons_total={reason: count for reason, count in reasons_total.items() if count},
         whole=whole,
         born_ns=observed_since_ns if born_ns is None else born_ns,
         window=period.text,
         start_ns=start_ns,
         end_ns=None if period.rolling else end_ns,
+        projected=projected,
         sla=definition.sla_ratio,
         sla_budget=None if definition.sla_ratio is None else budget(counts, definition.sla_ratio, window_ns),
-        slices=definition.slices,
+        slices=slices,
         empty_slices=empty_slices,
         unattended_slices=unattended_slices,
         excluded_since=excluded_since,
@@ -250,38 +253,48 @@ def assess(
         timezone=None if isinstance(period, Rolling) else period.timezone,
         load=load,
     )
-    projected = _projected(found)
-    found = found if projected is None else replace(found, projected=projected)
-    exhausts_at_ns = _exhausts_at(found, counts_over)
-    return found if exhausts_at_ns is None else replace(found, exhausts_at_ns=exhausts_at_ns)
 
 
-def _exhausts_at(status: Status, counts_over: Callable[[int], Counts]) -> int | None:
+def _exhausts_at(
+    full: Budget,
+    counts_over: Callable[[int], Counts],
+    target: Fraction,
+    now_ns: int,
+    window_ns: int,
+    observed_ns: int,
+    end_ns: int | None,
+) -> int | None:
     """By the budget of the whole window, at the burn of the last hour, or of as much of it as has been observed."""
-    hour_ns = min(_FORECAST_NS, status.window_ns)
-    recent_ns = min(hour_ns, status.observed_ns) or hour_ns
-    in_ns = exhausts_in_ns(status.full_budget, counts_over(hour_ns), recent_ns, status.target)
-    if in_ns is None or (status.end_ns is not None and status.now_ns + in_ns > status.end_ns):
+    hour_ns = min(_FORECAST_NS, window_ns)
+    recent_ns = min(hour_ns, observed_ns) or hour_ns
+    in_ns = exhausts_in_ns(full, counts_over(hour_ns), recent_ns, target)
+    if in_ns is None or (end_ns is not None and now_ns + in_ns > end_ns):
         return None
-    return status.now_ns + in_ns
+    return now_ns + in_ns
 
 
-def _burn_windows(definition: Promised, window_ns: int) -> list[tuple[str, int]]:
-    shortest_ns = 0 if definition.slices is None else definition.slices.length_ns
+def _burn_windows(slices: Slices | None, window_ns: int) -> list[tuple[str, int]]:
+    shortest_ns = 0 if slices is None else slices.length_ns
     return [(name, size_ns) for name, size_ns in BURN_WINDOWS if shortest_ns <= size_ns <= window_ns]
 
 
-def _projected(status: Status) -> Budget | None:
+def _observed_ns(since_ns: int | None, start_ns: int, now_ns: int, window_ns: int) -> int:
+    """How much of the window has been observed."""
+    return 0 if since_ns is None else min(max(now_ns - max(since_ns, start_ns), 0), window_ns)
+
+
+def _projected(
+    counts: Counts, target: Fraction, window_ns: int, observed_ns: int, slices: Slices | None
+) -> Budget | None:
     """The whole window's budget, where it is not observed whole: as many events a second as so far, or all slices; of
     a promised rate as many slices as so far, since those without load do not count."""
-    observed_ns = status.observed_ns
-    if not 0 < observed_ns < status.window_ns or not status.counts.valid:
+    if not 0 < observed_ns < window_ns or not counts.valid:
         return None
-    if status.slices is None or status.slices.rate is not None:
-        valid = Fraction(status.counts.valid * status.window_ns, observed_ns)
+    if slices is None or slices.rate is not None:
+        valid = Fraction(counts.valid * window_ns, observed_ns)
     else:
-        valid = Fraction(status.window_ns * status.slices.parts, status.slices.length_ns)
-    return budget_of(valid, status.counts.bad, status.target, status.window_ns)
+        valid = Fraction(window_ns * slices.parts, slices.length_ns)
+    return budget_of(valid, counts.bad, target, window_ns)
 
 
 class Verdict(Protocol):

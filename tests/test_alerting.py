@@ -225,7 +225,8 @@ def test_the_facts_of_a_tier():
     assert data["budget_spent_ratio"] == pytest.approx(40 / 720)
     assert (data["causes"], data["held"], data["confidence"]) == (20, False, 0.99)
     assert json.loads(json.dumps(data)) == data
-    empty = find(plan, lambda _: Counts())["page-fast"].data
+    assert find(plan, lambda _: Counts())["page-fast"].data == {}
+    empty = find(plan, lambda _: Counts(), firing=["page-fast"])["page-fast"].data
     assert (empty["burn_long"], empty["burn_short"], empty["budget_spent_ratio"]) == (None, None, None)
     assert "NaN" not in json.dumps(empty)
 
