@@ -184,6 +184,10 @@ BAD = {
         DRIFT | {"window": "1d"},
         "window-too-short", "warning", ("window",), "one event each 7d, and its window of 1d holds one at most",
     ),
+    "requests that say no model": (
+        {"indicator": "freshness", "match": {"kind": "http"}, "options": {"max_age": "90d"}},
+        "no-model", "note", (), "does not say its model is undated",
+    ),
     "a week of drift in a week": (
         DRIFT | {"window": "7d"}, "window-too-short", "warning", ("window",), "its window of 7d holds one at most",
     ),
@@ -226,6 +230,12 @@ FINE = {
     "slices without a guard": {**SLICED, "target": "95%", "alerts": {"guard": "off"}},
     "a few who take an offer": {"indicator": "conversion", "target": "5%", "options": {"label_within": "30m"}},
     "labels within a part of the window": {"indicator": "accuracy", "options": {"label_within": "7d"}},
+    "requests of one model": {
+        "indicator": "freshness",
+        "match": {"kind": "http"},
+        "options": {"max_age": "90d", "model": "ranker"},
+    },
+    "calls of a model": {"indicator": "freshness", "options": {"max_age": "90d"}},
     "a month of days": {"indicator": "rouge", "target": "90%", "options": {"bar": 0.4}},
     "a year of drift": DRIFT | {"window": "364d"},
     "hours of drift in a day": DRIFT | {"options": DRIFT["options"] | {"every": "1h"}, "window": "1d"},

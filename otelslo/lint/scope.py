@@ -28,6 +28,7 @@ def of(slo: SLO, leaves: Sequence[Leaf] | None) -> Iterator[Finding]:
     yield from _methods(slo)
     yield from _exclusions(slo)
     yield from _groups(slo)
+    yield from _model(slo)
     if leaves is None or slo.kind not in _REQUESTS:
         yield from _excluded_patterns(slo)
     else:
@@ -47,6 +48,15 @@ def _methods(slo: SLO) -> Iterator[Finding]:
     if hosts and slo.kind not in _REQUESTS and "" not in Globs(hosts):
         problem = f"no {kind} has a host, so it never has an event"
         yield at(slo, "match", "host")(ERROR, "no-events", problem, "Leave host out")
+
+
+def _model(slo: SLO) -> Iterator[Finding]:
+    """Of a tracked call the name is the model's; a request has only what the app says of it."""
+    if slo.indicator == "freshness" and slo.kind in _REQUESTS and slo.option("model") is None:
+        kind = _NAMES[slo.kind]
+        problem = f"a {kind} that does not say its model is undated, which is bad"
+        remedy = "Add model: NAME, or have each say otelslo.current().set(model=NAME, version=VERSION)"
+        yield at(slo)(NOTE, "no-model", problem, remedy)
 
 
 # ── who is excluded ────────────────────────────────────────────────────────────────────────────────────────────────
