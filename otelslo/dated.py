@@ -119,7 +119,10 @@ class DatedRow:
             yield start, self._slots[_CELLS * at : _CELLS * (at + 1)].tolist()
 
     def losses(self, start_ns: int, wall_offset_ns: int) -> Iterator[SavedLoss]:
-        """Its bad events since the slot that holds the start (ring time), as a loss log would have them."""
+        """Its bad events since the slot that holds the start (ring time), as a loss log would have them: of what an
+        event was, the group alone tells."""
+        values = self.key.values
+        route, version = values.get("route", ""), values.get("version", "")
         apart = apart_ns(wall_offset_ns)
         first = bisect_left(self._starts, max(slot_of(start_ns + apart), 1))
         for at in range(first, len(self._starts)):
@@ -128,7 +131,8 @@ class DatedRow:
             start, bad = self._starts[at], self._slots[_CELLS * at + 1 : _CELLS * at + _FIRST_EXCLUDED]
             for reason, count in zip(self.key.reasons[1:_FIRST_EXCLUDED], bad, strict=True):
                 if count > 0:
-                    yield SavedLoss(start, self.text, Loss(start - apart, 0, reason, count, "", 0, "", "", 0, "", ""))
+                    loss = Loss(start - apart, 0, reason, count, route, 0, "", version, 0, "", "")
+                    yield SavedLoss(start, self.text, loss)
 
 
 @dataclass(frozen=True, slots=True)

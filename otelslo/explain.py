@@ -70,7 +70,7 @@ def explain(
     seen_ns = _seen_ns(status, span_ns)
     full = status.full_budget
     known = _known(events.bad, reasons, bad_by_group, classes)
-    breakdowns = tuple(_breakdown(one, listed, events.bad, known.get(one), classes) for one in by)
+    breakdowns = tuple(_breakdown(one, listed, events.bad, known.get(one), classes, chosen) for one in by)
     return Explanation(
         status=status,
         span_ns=span_ns,
@@ -183,6 +183,7 @@ def _breakdown(
     bad: int,
     known: Mapping[str, int] | None,
     classes: Mapping[str, str],
+    asked: bool,
 ) -> Breakdown:
     """By the loss log; `known` are the exact counts of a single dimension, where the rows themselves tell."""
     counts: Counter[tuple[str, ...]] = Counter()
@@ -200,7 +201,7 @@ def _breakdown(
     exact = told == bad
     order = sorted(counts, key=lambda values: (-counts[values], values))
     shares = (Share(v, counts[v], Fraction(counts[v], told), tuple(traces[v]), exact) for v in order if counts[v])
-    return Breakdown(by, tuple(shares), told, exact)
+    return Breakdown(by, tuple(shares), told, exact, asked)
 
 
 def _without_echo(breakdowns: tuple[Breakdown, ...]) -> tuple[Breakdown, ...]:

@@ -37,17 +37,21 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
-    """Shares by one dimension or by several together, largest first; `told` is what they add up to."""
+    """Shares by one dimension or by several together, largest first; `told` is what they add up to.
+
+    `asked` is whether somebody has asked for just this one.
+    """
 
     by: tuple[str, ...]
     shares: tuple[Share, ...]
     told: int
     exact: bool
+    asked: bool = False
 
     @property
     def tells(self) -> bool:
-        """Whether any failure has any of these values."""
-        return any(any(share.values) for share in self.shares)
+        """Whether any failure has any of these values; that none has is an answer to whoever asked."""
+        return self.asked or any(any(share.values) for share in self.shares)
 
 
 @dataclass(frozen=True, slots=True)

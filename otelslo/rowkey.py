@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 SELF = "(otelslo)"  # the row that counts our own faults
 GEN_AI = "(gen_ai)"  # rows of the histograms of `otelslo.genai`; the group is a metric with its attributes
@@ -26,6 +27,12 @@ class RowKey:
     meaning: str
     group: str | None
     reasons: tuple[str, ...]
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What its group says of an event, by key of `group_by`; see `otelslo.group.Grouping.text`."""
+        parts = [part.partition("=") for part in (self.group or "").split(",")]
+        return {key: unquote(value) for key, equals, value in parts if equals}
 
     def text(self) -> str:
         return json.dumps([self.slo, self.meaning, self.group, list(self.reasons)], separators=(",", ":"))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otelslo import SLO, Counts
-from otelslo.dated import DatedAdd, slot_of
+from otelslo.dated import SLOT_NS, DatedAdd, DatedRow, slot_of
 from otelslo.event import Outcome
 from otelslo.exporters.sqlite import Store
 from otelslo.exporters.sqlite_dated import add_dated, corrections, expire_dated, set_dated
@@ -135,6 +135,19 @@ def test_an_older_history_has_none(store: Store, tmp_path) -> None:
     with sqlite3.connect(tmp_path / "older.db") as older:
         older.execute("CREATE TABLE meta (key, value)")
     assert type(reader)(lambda sql, parameters: older.execute(sql, parameters).fetchall()).read().rows == ()
+
+
+def test_of_its_losses_a_row_tells_what_its_group_says() -> None:
+    reasons = ("good", "wrong", *[""] * 14)
+    for group, route, version in (
+        (None, "", ""),
+        ("(overflow)", "", ""),
+        ("version=2%2C5,tier=gold", "", "2,5"),
+        ("route=/a=b,version=(unknown)", "/a=b", "(unknown)"),
+    ):
+        row = DatedRow(RowKey("labels", "m", group, reasons), 0, {SLOT_NS: [5, 3, *[0] * 14]})
+        (one,) = row.losses(0, 0)
+        assert (one.loss.reason, one.loss.count, one.loss.route, one.loss.version) == ("wrong", 3, route, version)
 
 
 # ── through the engine ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -207,6 +207,13 @@ def test_json_is_plain_and_has_no_nan():
     assert data["valid"] == 18_040
 
 
+def test_who_asks_for_what_no_failure_says_is_told_so():
+    found = explain(MONTH, Counts(10, 2), HOUR_NS, [loss(2, version="")], [("version",)])
+    assert "By version: 100% none" in explain_text(found)
+    by_itself = explain(MONTH, Counts(10, 2), HOUR_NS, [loss(2, version="")])
+    assert not any("version" in line for line in explain_text(by_itself))
+
+
 def test_dimensions():
     assert parse_dimensions("route, version") == ("route", "version")
     with pytest.raises(BadValue, match="Did you mean 'route'"):

@@ -68,10 +68,13 @@ def _shares(causes: Sequence[Cause], now_wall_ns: int) -> Table:
 
 
 def _where(cause: Cause) -> Text:
-    """The route's template; what a killed worker had in flight is booked before its route is known."""
+    """The route's template; what a killed worker had in flight is booked before its route is known, and a label is of
+    no request."""
     if cause.route:
         return Text(tables.clean(cause.route))
-    return Text("in flight" if cause.reason == "crashed" else "no route", style="dim")
+    if cause.reason == "crashed":
+        return Text("in flight", style="dim")
+    return Text("no route" if cause.status or cause.exception else "", style="dim")
 
 
 def _percent(part: int, whole: int) -> Text:
