@@ -6,20 +6,16 @@ tell what the service's workers alert on.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
+from otelslo.borrowed import Owner, store_of
 from otelslo.clock import Clock
 from otelslo.errors import BadValue, StateError, nearest, shown
-from otelslo.exporters.sqlite import Store
-from otelslo.exporters.sqlite_limits import Limits
 from otelslo.exporters.sqlite_reader import Reader
 from otelslo.limit import Limit
 from otelslo.limits import LimitStatus, assess, observed, parse_observation
@@ -31,22 +27,12 @@ Told = float | Decimal | Fraction | str | timedelta
 Moment = datetime | float | Decimal
 
 
-class _Runner(Protocol):
-    @property
-    def store(self) -> Store: ...
-
-
-class _Engine(Protocol):
+class _Engine(Owner, Protocol):
     """What is needed of an engine."""
 
     clock: Clock
     limits: tuple[Limit, ...]
-    state_dir: Path
 
-    @property
-    def runner(self) -> _Runner: ...
-    @property
-    def running(self) -> bool: ...
     def fault(self, reason: str, detail: str) -> None: ...
 
 
@@ -85,8 +71,8 @@ class Observing:
         except BadValue as refused:
             raise BadValue(f"limit {name!r}: {refused.problem}", refused.remedy) from None
         try:
-            with self._limits(seen.at_wall_ns) as limits:
-                limits.observe(limit.name, partial(observed, limit, now=seen), seen.at_wall_ns)
+            with store_of(self._engine, seen.at_wall_ns) as store:
+                store.limits.observe(limit.name, partial(observed, limit, now=seen), seen.at_wall_ns)
         except Exception as e:
             self._engine.fault("internal", f"limit {name!r} was not written: {type(e).__name__}: {e}")
 
@@ -109,14 +95,3 @@ class Observing:
                 log.warning("observe: no limit is named %s. %s", shown(name), remedy)
             return None
         return known[name]
-
-    @contextlib.contextmanager
-    def _limits(self, wall_ns: int) -> Iterator[Limits]:
-        """Through the store that a running engine has open anyway."""
-        if self._engine.running:
-            yield self._engine.runner.store.limits
-            return
-        state.prepare(self._engine.state_dir)
-        with contextlib.closing(Store(self._engine.state_dir / state.DATABASE_FILE)) as store:
-            store.open(wall_ns)
-            yield store.limits

@@ -6,18 +6,15 @@ background thread what was told, and judge by what they have read last, whatever
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Protocol
 
+from otelslo.borrowed import Owner, store_of
 from otelslo.clock import Clock
 from otelslo.errors import BadValue, StateError, shown
-from otelslo.exporters.sqlite import Store, StoreUnavailable
-from otelslo.exporters.sqlite_models import Models
+from otelslo.exporters.sqlite import StoreUnavailable
 from otelslo.exporters.sqlite_reader import Reader
 from otelslo.limits import moment_ns
 from otelslo.models import Facts, ModelFacts
@@ -36,21 +33,11 @@ _LISTED = "list"
 _MOMENTS = "Give a datetime with a time zone, ISO 8601 such as 2026-11-01T12:00Z, or Unix time in seconds"
 
 
-class _Runner(Protocol):
-    @property
-    def store(self) -> Store: ...
-
-
-class _Engine(Protocol):
+class _Engine(Owner, Protocol):
     """What is needed of an engine."""
 
     clock: Clock
-    state_dir: Path
 
-    @property
-    def runner(self) -> _Runner: ...
-    @property
-    def running(self) -> bool: ...
     def fault(self, reason: str, detail: str) -> None: ...
     def learn(self) -> None: ...
 
@@ -122,8 +109,8 @@ class Registry:
         """Tried again while others keep the database busy: jobs tell once, and nobody tells it for them."""
         for left in reversed(range(_TRIES)):
             try:
-                with self._models(wall_ns) as models:
-                    return models.tell(model, version, told, wall_ns, correct=correct)
+                with store_of(self._engine, wall_ns) as store:
+                    return store.models.tell(model, version, told, wall_ns, correct=correct)
             except StoreUnavailable:
                 if not left:
                     raise
@@ -161,17 +148,6 @@ class Registry:
         if found != self.facts:
             self.facts = found
         return True
-
-    @contextlib.contextmanager
-    def _models(self, wall_ns: int) -> Iterator[Models]:
-        """Through the store that a running engine has open anyway."""
-        if self._engine.running:
-            yield self._engine.runner.store.models
-            return
-        state.prepare(self._engine.state_dir)
-        with contextlib.closing(Store(self._engine.state_dir / state.DATABASE_FILE)) as store:
-            store.open(wall_ns)
-            yield store.models
 
 
 def checked_names(model: object, version: object) -> None:

@@ -114,8 +114,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "objective": DEFINITIONS | RING | {"plans"},
     "limit": VALUES | {"about", "keys", "match"},
     "limits": (DECIDERS - {"clock"}) | {"alerting", "limit"},
-    "observing": VALUES | {"exporters", "limit", "limits", "ring"},
-    "registry": VALUES | {"exporters", "limits", "ring"},
+    "borrowed": {"exporters", "ring"},
+    "observing": VALUES | {"borrowed", "exporters", "limit", "limits", "ring"},
+    "registry": VALUES | {"borrowed", "exporters", "limits", "ring"},
     "asking": {"limit"},
     "config": DEFINITIONS
     | {"channels", "document", "exporters", "genai", "limit", "openslo", "policy", "toml_document"},
