@@ -292,17 +292,17 @@ def step(
     slo: str,
     group: str | None,
     findings: Iterable[Finding],
-    tiers: Iterable[Tier],
+    delays_ns: Mapping[str, int],
     now_wall_ns: int,
 ) -> tuple[list[AlertState], list[Transition]]:
-    """The next states of one objective and group, and what people are to be told.
+    """The next states of one objective and group, and what people are to be told. An alert that is named in `delays_ns`
+    has to be found for so long before it fires.
 
     `before` are the stored states (those of others are left alone); one that is not among the returned is to be
     forgotten. An alert without a finding is no longer in the plan: it resolves. A resolved one is kept for a day. While
     a page fires, tickets are not told; what still fires afterwards is told then, what was never told resolves silently.
     """
     own = _of(before, slo, group)
-    delays_ns = {tier.name: tier.for_ns for tier in tiers}
     judged = {finding.alert: finding for finding in findings}
     for name in sorted(own.keys() - judged.keys()):
         judged[name] = Finding(name, own[name].severity, "quiet", own[name].data)

@@ -67,7 +67,7 @@ def announce_limit(status: LimitStatus, transition: Transition) -> Notice:
     limit, state = status.limit, transition.state
     title = limit_headline(status, state)
     known = f"by what was observed at {iso(status.at_wall_ns)}"
-    text = f"{status.text}\nIt is {status.state} since {iso(status.since_wall_ns)}, {known}."
+    text = f"{status.text}\nIt is {status.state.replace('_', ' ')} since {iso(status.since_wall_ns)}, {known}."
     return Notice(
         key=transition.key,
         event=transition.event,
@@ -115,7 +115,10 @@ def headline(one: Judged, state: AlertState) -> str:
 
 
 def limit_headline(status: LimitStatus, state: AlertState) -> str:
-    """One line on a limit whose alert has begun or ceased to fire."""
+    """One line on a limit one of whose alerts has begun or ceased to fire."""
+    if state.name == NO_DATA:
+        length = readable_duration(state.data["no_data_ns"])
+        return f"{status.name}: " + (f"nothing observed for {length}" if state.state == FIRING else "observed again")
     if state.state == FIRING:
         return f"{status.name}: {status.value_text}, more than its limit of {status.limit_text}"
     return f"{status.name}: {status.value_text}, within its limit of {status.limit_text} again"

@@ -46,8 +46,8 @@ class Limit:
 
     - `limit`: "90d" or a timedelta for a duration; 0.1, "0.1", a Fraction for a number. Reaching it is no breach.
     - `severity`: page or ticket, of the alert "limit" that fires while it is breached.
-    - `stale_after`: a value older than that is no data. By default a value that was told stays, one that is asked for
-      is stale after ten times `every`.
+    - `stale_after`: a value older than that is no data, which opens a ticket "no-data" a minute later. By default a
+      value that was told stays, one that is asked for is stale after ten times `every`.
     - `value`: a function without arguments, or its import path; the leading worker asks it `every` so often, in a
       thread. It returns a value, for a duration also the moment (a datetime) since when it grows, or None: not known.
     - `model`: the value is the time since any version of that model was trained or evaluated last, as `otelslo.model()`

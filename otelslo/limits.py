@@ -13,14 +13,25 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
+from otelslo import alerts
 from otelslo.alerting import Finding, Verdict
+from otelslo.alerts import TICKET
 from otelslo.errors import BadValue, shown
 from otelslo.limit import NUMBER, SECONDS, Limit, exact_duration, exact_number
 from otelslo.status import iso
-from otelslo.window import DAY_NS, MICROSECOND_NS, SECOND_NS, format_duration, parse_duration, readable_duration
+from otelslo.window import (
+    DAY_NS,
+    MICROSECOND_NS,
+    MINUTE_NS,
+    SECOND_NS,
+    format_duration,
+    parse_duration,
+    readable_duration,
+)
 
 MET, BREACHED, NO_DATA = "met", "breached", "no_data"
-ALERT = "limit"
+ALERT, SILENT = "limit", alerts.NO_DATA
+DELAYS_NS = {SILENT: MINUTE_NS}  # after a pause of the host whoever leads has asked by then
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _VERDICTS: Mapping[str, Verdict] = {MET: "quiet", BREACHED: "firing", NO_DATA: "unknown"}
@@ -162,11 +173,21 @@ def observed(limit: Limit, before: Observation | None, now: Observation) -> Obse
     return replace(now, state=first.state, state_since_wall_ns=since_ns or now.at_wall_ns)
 
 
-def finding(status: LimitStatus) -> Finding:
-    """What this says of the limit's alert: it fires while breached, and without data neither begins nor ends."""
+def findings(status: LimitStatus) -> list[Finding]:
+    """What this says of the limit's alerts: that it is breached, which without data neither begins nor ends; and, where
+    values get stale, that nobody has told one since, always a ticket."""
     shown_as = status.to_json()
     data = {key: shown_as[key] for key in ("value", "limit", "unit", "text", "since", "observed_at", "as_of")}
-    return Finding(ALERT, status.limit.severity, _VERDICTS[status.state], data)
+    found = [Finding(ALERT, status.limit.severity, _VERDICTS[status.state], data)]
+    if status.limit.stale_after_ns is not None:
+        found.append(Finding(SILENT, TICKET, _silent(status), data | {"no_data_ns": status.limit.stale_after_ns}))
+    return found
+
+
+def _silent(status: LimitStatus) -> Verdict:
+    if status.state != NO_DATA:
+        return "quiet"
+    return "unknown" if status.at_wall_ns is None else "firing"
 
 
 # ── reading what is told ───────────────────────────────────────────────────────────────────────────────────────────

@@ -20,7 +20,9 @@ from otelslo.announcement import announce_limit, announce_removal, headline, lim
 from otelslo.errors import StateError
 from otelslo.evaluate import Judged
 from otelslo.exporters.sqlite_notes import AlertKey, Told
-from otelslo.limits import LimitStatus, finding
+from otelslo.limits import DELAYS_NS as LIMIT_DELAYS_NS
+from otelslo.limits import LimitStatus
+from otelslo.limits import findings as findings_of
 from otelslo.notes import Alerts
 from otelslo.notice import Notice
 from otelslo.snapshot import Loss
@@ -157,7 +159,7 @@ class OnCall:
                 continue
             # The objective is gone, and its alerts with it: whoever was told of one is told its end.
             draft.changes |= dict.fromkeys(before)
-            for transition in step(before, *of, (), (), now_wall_ns)[1]:
+            for transition in step(before, *of, (), {}, now_wall_ns)[1]:
                 notice = announce_removal(transition, now_wall_ns)
                 draft.journal.append(notice.title)
                 draft.post(*self._addressed(transition, notice, self._channels))
@@ -208,7 +210,7 @@ class _Draft:
 def _limit_stepped(
     status: LimitStatus, before: Mapping[StateKey, AlertState], now_wall_ns: int
 ) -> tuple[list[AlertState], list[Transition]]:
-    return step(before, status.name, None, [finding(status)], (), now_wall_ns)
+    return step(before, status.name, None, findings_of(status), LIMIT_DELAYS_NS, now_wall_ns)
 
 
 def _stepped(
@@ -228,7 +230,8 @@ def _stepped(
         events_over=one.tally.events_over,
         parts=1 if definition.slices is None else definition.slices.parts,
     )
-    return step(before, definition.name, status.group, found, definition.alerts.tiers, now_wall_ns)
+    delays_ns = {tier.name: tier.for_ns for tier in definition.alerts.tiers if tier.for_ns}
+    return step(before, definition.name, status.group, found, delays_ns, now_wall_ns)
 
 
 def _turned(after: AlertState, before: AlertState | None) -> bool:

@@ -42,7 +42,8 @@ class Leader:
 
     def decide(self, now_ns: int, verdicts: Mapping[str, Verdict]) -> tuple[list[AlertState], list[Transition]]:
         found = [Finding(name, SEVERITY[name], verdict, {"at": now_ns}) for name, verdict in verdicts.items()]
-        return step(self.stored, self.slo, self.group, found, self.tiers, now_ns)
+        delays_ns = {tier.name: tier.for_ns for tier in self.tiers}
+        return step(self.stored, self.slo, self.group, found, delays_ns, now_ns)
 
     def turn(self, now_ns: int, **verdicts: Verdict) -> list[str]:
         """Decide and commit; what people are told, such as "fast firing"."""
@@ -120,7 +121,7 @@ def test_only_the_pages_of_the_same_group_silence():
     """Of the same objective, too."""
     page = AlertState("checkout", None, "fast", "page", "firing", NOW_NS, NOW_NS, True)
     for slo, group in (("checkout", "eu"), ("search", None)):
-        _, told = step({page.key: page}, slo, group, [Finding("leak", "ticket", "firing")], [], NOW_NS)
+        _, told = step({page.key: page}, slo, group, [Finding("leak", "ticket", "firing")], {}, NOW_NS)
         assert [transition.state.key for transition in told] == [(slo, group, "leak")]
 
 
@@ -138,7 +139,7 @@ def test_others_are_left_alone():
     """Stored states of other groups are neither returned nor resolved."""
     others = [AlertState("checkout", group, "fast", "page", "firing", 1, 1, True) for group in ("eu", "us")]
     before = {state.key: state for state in others}
-    states, told = step(before, "checkout", "eu", [Finding("fast", "page", "quiet")], [], NOW_NS)
+    states, told = step(before, "checkout", "eu", [Finding("fast", "page", "quiet")], {}, NOW_NS)
     assert [state.group for state in states] == ["eu"]
     assert [transition.event for transition in told] == ["resolved"]
     assert by_objective(others)["checkout", "us"] == {others[1].key: others[1]}
@@ -176,9 +177,9 @@ def test_a_firing_keeps_the_severity_that_it_began_with():
     """Its end must reach those whom its beginning reached."""
     leader = Leader()
     leader.turn(NOW_NS, fast="firing")
-    states, _ = step(leader.stored, "checkout", None, [Finding("fast", "ticket", "firing")], [], NOW_NS + 1)
+    states, _ = step(leader.stored, "checkout", None, [Finding("fast", "ticket", "firing")], {}, NOW_NS + 1)
     assert states[0].severity == "page"
-    _, told = step(leader.stored, "checkout", None, [Finding("fast", "ticket", "quiet")], [], NOW_NS + 1)
+    _, told = step(leader.stored, "checkout", None, [Finding("fast", "ticket", "quiet")], {}, NOW_NS + 1)
     assert told[0].state.severity == "page"
 
 

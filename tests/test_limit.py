@@ -14,7 +14,7 @@ from otelslo import SLO, DefinitionError, Limit
 from otelslo.config import given_or_loaded, load
 from otelslo.errors import BadValue
 from otelslo.limit import exact_number, parse_limit
-from otelslo.limits import Observation, assess, finding, observed, parse_observation
+from otelslo.limits import Observation, assess, findings, observed, parse_observation
 from otelslo.window import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
 
 NOW_NS = 1_700_000_000 * SECOND_NS
@@ -368,11 +368,17 @@ def test_a_duration_is_shown_on_its_side_too(bound_ns, value_ns):
         assert parse_limit(one.value_text)[1] > bound_ns
 
 
+def verdicts(limit, seen, now_ns):
+    return {one.alert: one.verdict for one in findings(assess(limit, seen, now_ns))}
+
+
 def test_its_alert_fires_while_it_is_breached_and_stands_still_without_data():
     page = Limit("a", limit=1, severity="page", stale_after="1h")
-    assert finding(assess(page, None, NOW_NS)).verdict == "unknown"
-    assert finding(assess(page, told(page, 1), NOW_NS)).verdict == "quiet"
-    breached = finding(assess(page, told(page, 2), NOW_NS))
+    assert verdicts(page, None, NOW_NS) == {"limit": "unknown", "no-data": "unknown"}
+    assert verdicts(page, told(page, 1), NOW_NS) == {"limit": "quiet", "no-data": "quiet"}
+    breached, silent = findings(assess(page, told(page, 2), NOW_NS))
     assert (breached.alert, breached.severity, breached.verdict) == ("limit", "page", "firing")
+    assert (silent.alert, silent.severity, silent.verdict) == ("no-data", "ticket", "quiet")
     assert breached.data["text"] == "2, limit 1"
-    assert finding(assess(page, told(page, 2), NOW_NS + 2 * HOUR_NS)).verdict == "unknown"
+    assert verdicts(page, told(page, 2), NOW_NS + 2 * HOUR_NS) == {"limit": "unknown", "no-data": "firing"}
+    assert verdicts(Limit("a", limit=1), told(page, 1), NOW_NS + 2 * HOUR_NS) == {"limit": "quiet"}

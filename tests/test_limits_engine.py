@@ -58,8 +58,9 @@ def told(engine):
     return [(notice.event, notice.slo, notice.alert, notice.severity) for notice in notices(engine)]
 
 
-def alerts(engine):
-    return {key[0]: data["state"] for key, data in engine.runner.store.notes.alerts().items()}
+def alerts(engine, name="limit"):
+    stored = engine.runner.store.notes.alerts()
+    return {key[0]: data["state"] for key, data in stored.items() if key[2] == name}
 
 
 def said(engine):
@@ -211,6 +212,26 @@ def test_a_breach_that_is_not_observed_any_more_goes_on(leading):
     engine.observe("drift", 0)
     turn(engine)
     assert alerts(engine) == {"drift": "resolved"}
+
+
+def test_whoever_falls_silent_is_told_of(leading):
+    """A minute after the value got stale: the host may have stood still, and nobody have been asked."""
+    engine = leading(Limit("drift", limit=0.1, stale_after="1h"), Limit("never", limit=1, stale_after="1h"))
+    engine.observe("drift", 0)
+    turn(engine)
+    turn(engine, s=3590)
+    assert (stand(engine)["drift"], alerts(engine, "no-data")) == ("met", {})
+    turn(engine)
+    turn(engine)
+    assert (stand(engine)["drift"], alerts(engine, "no-data")) == ("no_data", {"drift": "pending"})
+    turn(engine, s=60)
+    assert alerts(engine, "no-data") == {"drift": "firing"}
+    assert said(engine) == ["drift: nothing observed for 1 h"]
+    assert told(engine) == [("firing", "drift", "no-data", "ticket")]
+    engine.observe("drift", 0)
+    turn(engine)
+    assert told(engine)[-1] == ("resolved", "drift", "no-data", "ticket")
+    assert said(engine)[-1] == "drift: observed again"
 
 
 def test_only_the_limit_s_own_channels_are_told(make_engine):

@@ -11,7 +11,7 @@ import click
 
 from otelslo.cli import override as overriding
 from otelslo.cli import state
-from otelslo.cli.gate_answer import GO, NO_GO, Answer, answer
+from otelslo.cli.gate_answer import GO, NO_GO, Answer, answer, has_such_groups
 from otelslo.clock import SystemClock
 from otelslo.errors import BadValue, StateError, nearest, shown
 from otelslo.policy import NO_DATA
@@ -23,8 +23,8 @@ _HELP = """Whether a release may go out, by the error budgets.
     yet its budget is that of all of it, at the traffic so far. Exit code 0 go, 1 no-go, 2 usage, 3 not known: no state,
     nothing valid seen in the window, or nobody has kept the state for --max-age.
 
-    Of a grouped SLO each group is asked, and all of them together; groups without events stop nothing. A limit is no
-    while it is breached.
+    Of a grouped SLO each group is asked, and all of them together; groups without events stop nothing. With --group
+    and without names, SLOs without such groups, and limits, are asked all the same. A limit is no while it is breached.
 
     \b
     Examples:
@@ -53,7 +53,7 @@ def _reason(ctx: click.Context, param: click.Parameter, value: str | None) -> st
 
 @click.command("gate", help=_HELP)
 @click.argument("slos", nargs=-1, metavar="[SLO]...")
-@click.option("--group", metavar="GROUP", help="Only this group of a grouped SLO, such as version=2026-11-01.")
+@click.option("--group", metavar="GROUP", help="Of SLOs with such groups this one alone, such as version=2026-11-01.")
 @click.option(
     "--on-no-data",
     type=click.Choice(["deny", "allow"]),
@@ -101,8 +101,9 @@ def _look(
     for name in slos:
         if name not in known:
             raise click.UsageError(f"There is no SLO {shown(name)} in {directory}. {nearest(name, known)}")
-    if group is not None and not slos and not any(one.group_by for one in view.definitions):
-        raise click.UsageError(f"There is no group {shown(group)}: no SLO in {directory} has groups. Leave out --group")
+    if group is not None and not slos and not any(has_such_groups(one, group) for one in view.definitions):
+        problem = f"There is no group {shown(group)}: no SLO in {directory} has such groups"
+        raise click.UsageError(f"{problem}. Name it as `otelslo status` does, such as version=2026-11-01")
     return answer(view, slos, group, max_age_ns, now_wall_ns, allow_no_data)
 
 

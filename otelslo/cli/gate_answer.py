@@ -105,16 +105,25 @@ class Answer:
 def answer(
     view: View, names: Collection[str], group: str | None, max_age_ns: int, now_wall_ns: int, allow_no_data: bool
 ) -> Answer:
-    """Of the objectives and limits called `names`; by default of all, or of all that have groups, if one is asked for.
+    """Of the objectives and limits called `names`, or of all. A `group` is asked for of those that are named, or else
+    of those that have such groups; the others are asked as a whole.
 
     `now_wall_ns` is the wall clock's time, Unix ns.
     """
-    chosen = names or [one.name for one in view.definitions if group is None or one.group_by]
-    definitions = [one for one in view.definitions if one.name in chosen]
+    definitions = [one for one in view.definitions if not names or one.name in names]
     found = view.statuses(definitions)
-    lines = [line for one in definitions for line in _lines(one, [s for s in found if s.slo == one.name], group)]
-    lines += [_limit_line(one) for one in view.limit_statuses() if (one.name in names if names else group is None)]
+    lines: list[Line] = []
+    for one in definitions:
+        asked = group if names or has_such_groups(one, group) else None
+        lines += _lines(one, [status for status in found if status.slo == one.name], asked)
+    lines += [_limit_line(one) for one in view.limit_statuses() if not names or one.name in names]
     return Answer(tuple(lines), view.unread or _stale(view, max_age_ns, now_wall_ns), allow_no_data)
+
+
+def has_such_groups(definition: Definition, group: str | None) -> bool:
+    """Whether the objective is grouped by the very keys that the group names."""
+    keys = [part.partition("=")[0] for part in (group or "").split(",")]
+    return bool(definition.group_by) and keys == list(definition.group_by)
 
 
 def _lines(definition: Definition, statuses: Sequence[Status], group: str | None) -> list[Line]:

@@ -131,13 +131,16 @@ def _headline(view: View, found: list[Status], limits: list[LimitStatus]) -> obj
     from otelslo.cli import alarms, tables
 
     verdicts = [one.met for one in found] + [one.met for one in limits]
-    missed, known = verdicts.count(False), len(verdicts) - verdicts.count(None)
+    missed, silent = verdicts.count(False), verdicts.count(None)
+    known = len(verdicts) - silent
     if not known:
         verdict = Text("no data yet", style="dim")
     elif missed:
         verdict = Text(f"{missed} of {known} objectives missed", style="bold red")
     else:
         verdict = Text(f"all {known} objectives met" if known > 1 else "the objective is met", style="bold green")
+    if known and silent:
+        verdict.append(f", {silent} without data", style="not bold yellow")
     fires = alarms.tally([*found, *limits])
     if fires:
         verdict.append(", ").append(fires)

@@ -332,15 +332,24 @@ def test_each_group_is_asked_and_all_together(grouped: Engine) -> None:
 def test_a_group_where_nothing_is_grouped_is_misuse(engine: Engine) -> None:
     result = gate(engine, "--group", "route=a")
     assert result.exit_code == 2
-    assert "has groups. Leave out --group" in result.output
+    assert "no SLO in" in result.output
+    assert "has such groups" in result.output
 
 
 def test_one_group(grouped: Engine) -> None:
-    assert gate(grouped, "--group", "route=a").exit_code == 0  # of those objectives that have groups
-    assert gate(grouped, "--group", "route=b").exit_code == 1
-    assert gate(grouped, "--group", "route=idle").exit_code == 3
-    assert gate(grouped, "--group", "route=none").exit_code == 3
+    assert gate(grouped, "models", "--group", "route=a").exit_code == 0
+    assert gate(grouped, "models", "--group", "route=b").exit_code == 1
+    assert gate(grouped, "models", "--group", "route=idle").exit_code == 3
+    assert gate(grouped, "models", "--group", "route=none").exit_code == 3
     assert gate(grouped, "plain", "--group", "route=a").exit_code == 3
+
+
+def test_who_has_no_such_group_is_asked_all_the_same(grouped: Engine) -> None:
+    result = gate(grouped, "--group", "route=a", "--json")
+    found = json.loads(result.output)
+    assert {(one["slo"], one["group"]) for one in found["objectives"]} == {("models", "route=a"), ("plain", None)}
+    assert result.exit_code == 1  # the other one's budget is used up
+    assert gate(grouped, "--group", "version=1").exit_code == 2
 
 
 def test_crashes_before_a_group_is_known_do_not_stop_it_alone(begun: Callable[..., Engine]) -> None:
