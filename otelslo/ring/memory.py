@@ -55,11 +55,16 @@ class Memory:
         self.bytes = memoryview((ctypes.c_char * most).from_address(self.base)).cast("B")
         self.words = self.bytes.cast("q")
         self._owned = None if fd is None else weakref.finalize(self, os.close, fd)
+        if self._owned is not None:
+            # At the interpreter's end the app's own exit handlers may still count: a file of theirs that got the number
+            # of a closed ring would be grown in its place.
+            self._owned.atexit = False
 
     def close(self) -> None:
         """Close the file, as happens by itself when nobody holds this any more; the mapping stays."""
         if self._owned is not None:
             self._owned()
+            self.fd = -1
 
     def reserve(self, offset: int, size: int) -> None:
         """Have `size` bytes at `offset` of the file, on the disk.

@@ -246,6 +246,33 @@ def test_two_engines_in_one_process(tmp_path: Path) -> None:
         assert first.ring.blocks.settle_dead() == []
 
 
+LAST_WORK = """
+import atexit, sys
+from pathlib import Path
+from otelslo import SLO, Engine
+
+def last_work():
+    with open("own.bin", "wb") as own:
+        with track_again():
+            pass
+        engine.housekeeping()  # new rows need more of the file
+        print(engine.ring.file_is(), Path("own.bin").stat().st_size)
+
+def track_again():
+    from otelslo import track
+    return track("again", engine=engine, version="2")
+
+atexit.register(last_work)  # before the ring is there, so that it runs after whatever the ring might register
+engine = Engine([SLO("calls", match={"kind": "call"}, group_by="version")], state_dir="state", runner=False).start()
+"""
+
+
+def test_an_app_that_counts_while_the_interpreter_ends_has_its_ring(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LAST_WORK], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["ours", "0"], done.stderr
+    check(tmp_path / "state" / "live.ring")
+
+
 def test_attach_beside_a_settling_thread(tmp_path: Path) -> None:
     """A thread settles a dead block while another attaches: each must settle its own."""
     clock = ManualClock(START_NS)
