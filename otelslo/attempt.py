@@ -24,7 +24,7 @@ USUAL_EXCEPTIONS = (
     *("ConnectionRefusedError", "ConnectionResetError", "ConnectionError", "RemoteDisconnected", "Late", "gaierror"),
     *("SSLError", "SSLCertVerificationError", "SSLEOFError", "TimeoutError", "OSError"),
 )
-_HEADERS = {"user-agent": f"otelslo-probe/{VERSION}", "accept": "*/*", "connection": "close"}
+_HEADERS = {"user-agent": f"otelslo-probe/{VERSION}", uptime.HEADER: "1", "accept": "*/*", "connection": "close"}
 
 
 class Found(NamedTuple):

@@ -113,6 +113,7 @@ def test_the_request_is_plain_and_says_who_asks(serving):
     head = server.requests[0].decode().lower()
     assert head.startswith("get /ready?deep=1 http/1.1\r\n")
     assert "user-agent: otelslo-probe/" in head
+    assert "otelslo-probe: 1\r\n" in head
     assert "connection: close" in head
     assert f"host: 127.0.0.1:{server.port}\r\n" in head
     assert "authorization: basic bwu6c2vjcmv0\r\n" in head

@@ -313,6 +313,20 @@ def test_who_left_was_let_down_though_an_answer_were_in_time() -> None:
     assert rules(slow, SLO("a", match={"where": lambda event: True})) == []
 
 
+def test_a_probe_that_counts_among_the_requests_of_users() -> None:
+    def told(url: str, **definition: object) -> list[str]:
+        probe = SLO("up", indicator="uptime", options={"url": url}, target="99.5%")
+        return [one.problem for one in lint([probe, SLO("a", **definition)]) if one.rule == "probe-counts"]
+
+    (problem,) = told("http://127.0.0.1:8000/v1/ready?deep=1")
+    assert problem.startswith("the probe of 'up' asks /v1/ready: ")
+    assert told("http://127.0.0.1:8000/v1/ready", exclude=[{"name": "probe", "header": "otelslo-probe"}]) == []
+    assert told("http://127.0.0.1:8000/v1/ready", match={"route": "/v1/chat"}) == []
+    assert told("http://127.0.0.1:8000/v1/ready", match={"kind": "call"}) == []
+    assert told("http://127.0.0.1:8000/readyz") == told("tcp://127.0.0.1:8000") == []
+    assert told("http://127.0.0.1:8000/readyz", health_checks=[]) != []
+
+
 # ── routes ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 ROUTES = ["/checkout/{id}", "/search", "/healthz", Leaf("/live/{room}", "", None, True)]
 ROUTED = {

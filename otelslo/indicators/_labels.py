@@ -105,6 +105,11 @@ def key_of(value: Class | None) -> str | None:
         return None
 
 
+def truth_of(labelled: Labelled) -> str | None:
+    """The key of what the label says; None if it says nothing: an empty text is none."""
+    return key_of(labelled.truth) or None
+
+
 @dataclass(frozen=True, eq=False)
 class Labelling:
     """How an indicator of labelled predictions judges: by its table, and by the key that it finds.

@@ -25,7 +25,7 @@ RULES = labels.table(
 
 
 def _found(labelled: Labelled, options: Options) -> str | None:
-    truth = labels.key_of(labelled.truth)
+    truth = labels.truth_of(labelled)
     if truth is None:
         return None
     return "converted" if truth == options["positive"] else "not_converted"

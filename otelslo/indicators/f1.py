@@ -44,7 +44,7 @@ def check(options: Options) -> None:
 
 
 def _missing(labelled: Labelled) -> str | None:
-    if labels.key_of(labelled.truth) is None:
+    if labels.truth_of(labelled) is None:
         return labels.NO_LABEL
     return labels.NO_OUTPUT if labels.key_of(labelled.output) is None else None
 
@@ -54,7 +54,7 @@ def tally(labelled: Labelled, options: Options) -> Mapping[str, int]:
 
     A class of more than 64 characters is known by its first ones and a hash of all.
     """
-    pair = [labels.key_of(labelled.truth), labels.key_of(labelled.output)]
+    pair = [labels.truth_of(labelled), labels.key_of(labelled.output)]
     positive = options["positive"]
     cell = [_short(key or "") for key in pair] if positive is None else [int(key == positive) for key in pair]
     return {json.dumps(cell, separators=(",", ":")): 1}

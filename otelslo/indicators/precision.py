@@ -30,7 +30,7 @@ def _unflagged(labelled: Labelled, options: Options) -> bool:
 def _found(labelled: Labelled, options: Options) -> str | None:
     if _unflagged(labelled, options):
         return "not_positive"
-    truth = labels.key_of(labelled.truth)
+    truth = labels.truth_of(labelled)
     if truth is None:
         return None
     return "true_positive" if truth == options["positive"] else "false_positive"

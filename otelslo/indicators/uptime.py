@@ -27,6 +27,7 @@ REFUSED, TIMEOUT, STATUS, WRONG_BODY = "refused", "timeout", "status", "wrong_bo
 TLS, DNS, NO_RESPONSE, PROBE_ERROR = "tls", "dns", "no_response", "probe_error"
 _SLOW = Outcome("bad", "slow")
 
+HEADER = "otelslo-probe"  # that a probe's request can be told by
 _URL_EXAMPLE = "http://127.0.0.1:8000/healthz"
 _SHORTEST_EVERY_NS = 2 * SECOND_NS
 _MARGIN_NS = SECOND_NS  # whoever leads looks once a second, so a probe may begin that late

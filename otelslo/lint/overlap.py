@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+from otelslo.indicators.uptime import HEADER
 from otelslo.lint.finding import NOTE, WARNING, Finding, at
 from otelslo.lint.patterns import within
 from otelslo.slo import SLO
@@ -16,11 +17,29 @@ def between(slos: Sequence[SLO]) -> Iterator[Finding]:
     for first, second in combinations(slos, 2):
         if _counts_the_same(first, second):
             yield from _twins(first, second)
+    probed = [slo for slo in slos if slo.indicator == "uptime" and slo.option("url") is not None]
+    for slo in slos if probed else ():
+        yield from _probes(slo, probed)
     matches = {slo.name: slo.as_definition.match or {} for slo in slos}
     timed = [slo for slo in slos if slo.threshold_ns is not None]
     for answered in (slo for slo in slos if slo.threshold_ns is None and slo.option("cancel_after") is not None):
         for other in timed:
             yield from _contradiction(answered, other, matches)
+
+
+def _probes(slo: SLO, probed: Sequence[SLO]) -> Iterator[Finding]:
+    """Requests of users and of probes in one objective: a server that answers nobody else still has some good ones."""
+    if slo.kind != "http" or any(rule.header is not None for rule in slo.validity.exclusions):
+        return
+    for prober in probed:
+        url = prober.option("url").url
+        path = url.path or "/"
+        if url.scheme == "tcp" or not slo.matches("http", path, "GET", url.hostname or ""):
+            continue
+        if path not in slo.validity.health_checks:
+            problem = f"the probe of {prober.name!r} asks {path}: a request like any other, where it is this server's"
+            remedy = f"Add exclude: [{{name: probe, header: {HEADER}}}]"
+            yield at(slo)(NOTE, "probe-counts", problem, remedy)
 
 
 def _counts_the_same(first: SLO, second: SLO) -> bool:

@@ -152,6 +152,7 @@ def test_who_is_no_part_of_a_day():
     assert part(daily("f1"), truth=0) == "no_output"
     assert part(daily("f1"), output=1) == "no_label"
     assert part(daily("f1"), output=1, truth=math.nan) == "no_label"
+    assert part(daily("f1"), output=1, truth="") == "no_label"
     assert part(daily("f1"), output=1, lapsed=True) == "lapsed"
     for name in ("bleu", "rouge"):
         assert part(daily(name), output="a", truth="b") is True
