@@ -9,6 +9,7 @@ from otelslo.ring.directory import Directory
 
 UNMATCHED = "(unmatched)"
 OTHER = "(other)"
+UNNAMED = "(unnamed)"  # stands for a name until it is made, and past what one process may make
 _MOST_WANTED = 256
 _MOST_STRINGS = 2048
 _LONGEST_STRING = 200
@@ -34,17 +35,17 @@ class Names:
         self.refused: Callable[[str], None] = _say_nothing
         self._strings: dict[str, int] = {"": 0}
         self._histograms: dict[tuple[str, str | None], int] = {}
-        self._wanted_strings: dict[str, None] = dict.fromkeys(_USUAL_EXCEPTIONS)
+        self._wanted_strings: dict[str, None] = dict.fromkeys((UNNAMED, *_USUAL_EXCEPTIONS))
         self._wanted_histograms: dict[tuple[str, str | None], None] = {}
 
     def string(self, text: str) -> int:
-        """The string's offset in the ring; 0 until it is made, and past what one process may make."""
+        """The string's offset in the ring, or that of `UNNAMED`."""
         found = self._strings.get(text)
         if found is None:
             if len(self._wanted_strings) < _MOST_WANTED and len(self._strings) < _MOST_STRINGS:
                 self._wanted_strings[text] = None
                 self._wanted()
-            return 0
+            return self._strings.get(UNNAMED, 0)
         return found
 
     def histogram_of(self, kind: str, route: str | None) -> int:

@@ -86,6 +86,18 @@ def test_calls_of_kind_http(make_engine, status, header, error, cell):
     assert losses == ([f"{7:032x}"] if error else [])
 
 
+def test_an_exception_that_has_no_name_yet_is_told_from_none(make_engine):
+    class Unheard(Exception):
+        pass
+
+    engine = make_engine(SLO("a", match={"kind": "call"}))
+    site = engine.call_site("call", "rerank", "")
+    site.open().close(Unheard())
+    engine.housekeeping()
+    site.open().close(Unheard())
+    assert [loss.exception for loss in engine.ring.reader.losses(0)[0]] == ["(unnamed)", "Unheard"]
+
+
 # ── generators ─────────────────────────────────────────────────────────────────────────────────────────────────────
 def echo(*told):
     """Yields what is sent, until told to stop; survives a ValueError once."""
