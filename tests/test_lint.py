@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from otelslo import SLO, Limit, config
 from otelslo.alerts import default_tiers
+from otelslo.document import compose_all
 from otelslo.errors import DefinitionError
 from otelslo.lint import NOTE, SEVERITIES, Finding, lint
 from otelslo.lint.patterns import within
@@ -263,6 +265,13 @@ def test_the_readmes_configurations_yield_notes_only(text, tmp_path, monkeypatch
     channels = {name: kind for name, (kind, _) in loaded.channels.items()} or {"log": "log"}
     found = lint(loaded.slos, channels=channels, now_wall_ns=NOW_NS)
     assert [one for one in found if one.severity != NOTE] == []
+
+
+def test_the_other_reading_of_the_shorthand_can_be_written_as_the_note_says() -> None:
+    (note,) = [one for one in linted(QUIET | {"objective": "p95 < 200ms"}) if one.rule == "shorthand"]
+    written = re.search(r"leave objective out, and write ({.*}) with a target for the slices", note.remedy)
+    slo = SLO.from_mapping({"name": "x", "target": "99%"} | compose_all("note", written[1])[0].value)
+    assert (slo.threshold_ns, slo.slices.bar, slo.target_ratio) == (200_000_000, Fraction(19, 20), Fraction(99, 100))
 
 
 REFUSED = {

@@ -111,9 +111,14 @@ def _shorthand(slo: SLO) -> Iterator[Finding]:
     if slo.objective is None:
         return
     meant = parse_objective(slo.objective)
-    how, _, otherwise = meant.note.partition(". ")
+    within, target = format_limit(meant.threshold_ns), format_target(meant.target)
+    how = f"read as: {target} of all valid events of the window {within}"
+    otherwise = (
+        "For the percentile of each slice of time leave objective out, and write "
+        f"{{indicator: {slo.indicator}, threshold: {format_duration(meant.limit_ns)}, budgeting: timeslices, "
+        f'slice_target: "{target}"}} with a target for the slices'
+    )
     if slo.slices is not None:
-        within, target = format_limit(meant.threshold_ns), format_target(meant.target)
         how = f"read as: an event is good {within}, and {target} of all slices are good"
         bar = slo.slices.method == TIMESLICES
         otherwise = "Which slices are good, slice_target and slice_count say" if bar else "A slice counts by its ratio"
