@@ -126,10 +126,6 @@ BAD = {
         {**SLICED, "target": "95%", "slice": "4m", "alerts": {"guard": "99.9999%"}},
         "dead-alert", "note", ("alerts", "tiers", "page-fast"), "15 slices",
     ),
-    "no data where empty slices count": (
-        {**SLICED, "empty_slices": "good", "alerts": {"no_data": "1h"}},
-        "dead-alert", "error", ("alerts", "no_data"), "always data",
-    ),
     "a tier that takes all of the budget": (
         {"alerts": {"tiers": {"fast": {"severity": "page", "long": "1d", "short": "1h", "budget": "100%"}}}},
         "late-alert", "warning", ("alerts", "tiers", "fast"), "100.00% of the budget",
@@ -141,6 +137,14 @@ BAD = {
     "a factor below 1": (
         {"alerts": tiers(short="6m", factor=0.9)},
         "early-alert", "warning", ("alerts", "tiers", "fast"), "objective is met",
+    ),
+    "a default factor below 1": (
+        {"window": "7d", "alerts": None},
+        "early-alert", "note", ("alerts", "tiers", "ticket-fast"), "can fire while the objective is met: at 0.7",
+    ),
+    "a default factor below 1 of days": (
+        {"indicator": "f1", "window": "21d", "options": {"positive": 1, "bar": "80%"}, "alerts": None},
+        "early-alert", "note", ("alerts", "tiers", "ticket-slow"), "at 0.7",
     ),
     "a short window below a slot": (
         {"alerts": tiers(short="5s")}, "window-too-short", "warning", ("alerts", "tiers", "fast"), "shorter than",
@@ -229,6 +233,12 @@ FINE = {
     "groups with a stated number": {"group_by": "tenant", "max_groups": 200},
     "the defaults of a shorter window": {"window": "28d"},
     "a page and a ticket of the same windows": {"alerts": tiers(severity="ticket", factor=10)},
+    "no data where empty slices count: alerts ask for events": {
+        **SLICED,
+        "target": "90%",
+        "empty_slices": "bad",
+        "alerts": {"no_data": "1h"},
+    },
     "slices without a guard": {**SLICED, "target": "95%", "alerts": {"guard": "off"}},
     "a few who take an offer": {"indicator": "conversion", "target": "5%", "options": {"label_within": "30m"}},
     "labels within a part of the window": {"indicator": "accuracy", "options": {"label_within": "7d"}},
@@ -272,6 +282,11 @@ def test_the_other_reading_of_the_shorthand_can_be_written_as_the_note_says() ->
     written = re.search(r"leave objective out, and write ({.*}) with a target for the slices", note.remedy)
     slo = SLO.from_mapping({"name": "x", "target": "99%"} | compose_all("note", written[1])[0].value)
     assert (slo.threshold_ns, slo.slices.bar, slo.target_ratio) == (200_000_000, Fraction(19, 20), Fraction(99, 100))
+
+
+def test_a_default_tier_is_later_as_the_note_says() -> None:
+    tiers = {"ticket-fast": {"factor": 1}}
+    assert [one for one in linted({"window": "7d", "alerts": {"tiers": tiers}}) if one.rule == "early-alert"] == []
 
 
 REFUSED = {

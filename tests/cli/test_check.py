@@ -269,7 +269,7 @@ def test_findings_are_shown_after_the_objectives_and_the_same_only_once(written)
     shown = " ".join(output[output.index("warning: ") :].split())
     assert "warning: nothing says which values tenant has" in shown
     assert shown.count("does not say what they are to do") == 1
-    assert shown.endswith("1 warning, 14 notes")
+    assert shown.endswith("1 warning, 20 notes")
     assert "and 4 more" in shown
 
 
