@@ -63,6 +63,13 @@ BAD = {
     "a window of one slice": (
         {**SLICED, "window": "1h", "slice": "1h"}, "window-too-short", "warning", ("slice",), "only at times",
     ),
+    "a day of one slice": (
+        {**SLICED, "calendar": "day", "timezone": "America/New_York", "slice": "24h"},
+        "window-too-short", "error", ("slice",), "no slice of 1d counts in a calendar day",
+    ),
+    "a day of nearly one slice": (
+        {**SLICED, "calendar": "day", "slice": "23h"}, "window-too-short", "warning", ("slice",), "only at times",
+    ),
     "no slice may be bad": (
         {**SLICED, "target": "99.99%"}, "impossible-target", "warning", ("target",), "at most 8640 slices of 5m",
     ),

@@ -62,6 +62,12 @@ def _slices(slo: SLO) -> Iterator[Finding]:
     if shortest_ns < length_ns:
         problem = f"no slice of {each} fits into the window of {window}, so nothing ever counts"
         yield found(ERROR, "window-too-short", problem, "Use shorter slices, or a longer window")
+    elif not slo.period.rolling and length_ns == shortest_ns:
+        problem = (
+            f"no slice of {each} counts in a calendar day: they are whole days of UTC, and none has closed before the "
+            "day that it began in is over"
+        )
+        yield found(ERROR, "window-too-short", problem, "Use shorter slices, or a longer window")
     elif shortest_ns < 2 * length_ns:
         problem = f"the window of {window} holds a whole slice of {each} only at times"
         yield found(WARNING, "window-too-short", problem, "Use shorter slices; hundreds of them make a budget")
