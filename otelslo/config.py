@@ -257,13 +257,18 @@ def _with_maintenance(item: Any, windows: list[Any] | None) -> Any:
 def _from_openslo(documents: list[Document]) -> Config:
     found = openslo.imported(documents)
     if not found.slos:
-        said = (
-            found.notices[0] if found.notices else openslo.Finding(documents[0].place(()), "it has no SLO", "Add one")
-        )
+        said = next(iter(found.left_out), openslo.Finding(documents[0].place(()), "it has no SLO", "Add one"))
         problem = f"no SLO of this file can be measured here; first of all: {said.problem}"
         raise DefinitionError(said.place, problem, said.remedy)
     channels = _openslo_channels(found, documents[0].source)
-    return Config(found.slos, documents[0].source, channels=channels, notices=found.notices, locate=found.locate)
+    return Config(
+        found.slos,
+        documents[0].source,
+        channels=channels,
+        notices=found.notices,
+        locate=found.locate,
+        channels_at=lambda error: _channel_place(found, documents[0].source, error),
+    )
 
 
 def _openslo_channels(found: openslo.Imported, source: str) -> dict[str, tuple[str, Mapping[str, Any]]]:
@@ -271,14 +276,18 @@ def _openslo_channels(found: openslo.Imported, source: str) -> dict[str, tuple[s
     try:
         channels = parse_channels(found.channels, Place("file").at("channels"))
     except DefinitionError as refused:
-        place = found.places.get(str(refused.path[1]) if len(refused.path) > 1 else "", source)
-        raise DefinitionError(place, refused.problem, refused.remedy) from None
+        raise DefinitionError(_channel_place(found, source, refused), refused.problem, refused.remedy) from None
     known = tuple(channels) or ("log",)
     for name in (name for slo in found.slos for name in slo.notify or ()):
         if name not in known:
             remedy = f"Set it up: an AlertNotificationTarget of this name with an annotation {openslo.CHANNEL_EXAMPLE}"
             raise DefinitionError(found.places.get(name, source), f"there is no channel {shown(name)}", remedy)
     return channels
+
+
+def _channel_place(found: openslo.Imported, source: str, error: DefinitionError) -> str:
+    """Where the channel stands that an error under `channels` is about."""
+    return found.places.get(str(error.path[1]) if len(error.path) > 1 else "", source)
 
 
 def _exporters(value: object) -> dict[str, Mapping[str, Any]]:

@@ -9,9 +9,11 @@ from typing import Any
 from otelslo.definition import MOST_DECLARED
 from otelslo.errors import Place, shown
 from otelslo.event import EDGE_KINDS, EVENT_KINDS
-from otelslo.indicators import Indicator, load
+from otelslo.indicators import Indicator, having, load
+from otelslo.shorthand import Shorthand, parse_objective
 from otelslo.slices import OCCURRENCES, TIMESLICES
 from otelslo.validity import parse_reason
+from otelslo.window import format_duration, format_limit, format_target, parse_target
 
 OPTION_KEYS = ("threshold", "cancel_after")
 _GENERAL_KEYS = (
@@ -49,6 +51,37 @@ def parse_options(given: Mapping[str, Any], indicator: Indicator, name: str, pla
         else:
             options[key] = option.default
     return options
+
+
+class Unsaid(str):
+    """A default, told from the same text where somebody wrote it."""
+
+
+def read_objective(
+    objective: str, beside: Mapping[str, Any], indicator: Indicator, name: str, place: Place
+) -> Shorthand:
+    """What `objective` means for the indicator called `name`. Raises DefinitionError.
+
+    `beside` are the target and threshold as written; None and `Unsaid` are not. They may say no other.
+    """
+    spot = place.at("objective")
+    meant = spot.parse(parse_objective, objective)
+    option = indicator.OPTIONS.get("threshold")
+    if option is None:
+        remedy = f"Leave it out and write a target; it is for {', '.join(having('threshold'))}"
+        raise spot.error(f"the indicator {name!r} has no threshold, which it sets", remedy, at_key=True)
+    limits = [spot.parse(option.parse, format_duration(ns)) for ns in (meant.threshold_ns, meant.limit_ns)]
+    readings = {
+        "target": (parse_target, [meant.target], format_target(meant.target)),
+        "threshold": (option.parse, limits, format_limit(meant.threshold_ns)),
+    }
+    for key, (parse, same, said) in readings.items():
+        own = beside[key]
+        if own is None or isinstance(own, Unsaid) or place.at(key).parse(parse, own) in same:
+            continue
+        problem = f"it says {shown(own)}, and objective {shown(objective)} says {said}"
+        raise place.at(key).error(problem, "Leave one out, or make both say the same", at_key=True)
+    return meant
 
 
 def own_match(match: Mapping[str, Any], indicator: Indicator, name: str, place: Place) -> Mapping[str, Any]:

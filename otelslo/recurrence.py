@@ -30,6 +30,7 @@ _NUMBERS = {
     "BYSECOND": (0, 59),
 }
 _FROM_EITHER_END = {"BYMONTHDAY": 31, "BYYEARDAY": 366, "BYWEEKNO": 53, "BYSETPOS": 366}
+_MOST_IN_A_MONTH, _MOST_IN_A_YEAR = 5, 53  # of one weekday
 _SINGLE = ("INTERVAL", "COUNT")
 _KEYS = ("FREQ", "UNTIL", "WKST", "BYDAY", *_NUMBERS, *_FROM_EITHER_END)
 _NUMBER = re.compile(r"[+-]?[0-9]{1,7}")
@@ -142,11 +143,29 @@ def _check(parts: Mapping[str, str]) -> None:
         _check_numbers(key, parts.get(key), -highest, highest)
     for key in ("WKST", "BYDAY"):
         for day in parts[key].split(",") if key in parts else ():
-            numbered = _WEEKDAY.fullmatch(day)
-            if numbered is None:
-                raise BadValue(f"{shown(day)} is no weekday", f"Write {key}=SU; days are MO TU WE TH FR SA SU")
-            if numbered[1] and (key == "WKST" or frequency not in ("MONTHLY", "YEARLY")):
-                raise BadValue(f"{shown(day)} has a number", f"Write {numbered[2]}, or FREQ=MONTHLY;BYDAY={day}")
+            _check_day(key, day, frequency, "BYMONTH" in parts)
+
+
+def _check_day(key: str, day: str, frequency: str, in_months: bool) -> None:
+    """A weekday, and its number if it has one: a month holds five of each at most, a year 53."""
+    written = _WEEKDAY.fullmatch(day)
+    if written is None:
+        raise BadValue(f"{shown(day)} is no weekday", f"Write {key}=SU; days are MO TU WE TH FR SA SU")
+    number, plain = written.groups()
+    if not number:
+        return
+    nth = abs(int(number))
+    yearly = nth <= _MOST_IN_A_YEAR and not in_months
+    rule = "MONTHLY" if nth <= _MOST_IN_A_MONTH else "YEARLY" if yearly else ""
+    if key == "WKST" or frequency not in ("MONTHLY", "YEARLY"):
+        otherwise = f", or FREQ={rule};BYDAY={day}" if rule and key == "BYDAY" else ""
+        raise BadValue(f"{shown(day)} has a number", f"Write {plain}{otherwise}")
+    if not rule or (rule == "YEARLY" and frequency == "MONTHLY"):
+        span, most = (
+            ("year", _MOST_IN_A_YEAR) if frequency == "YEARLY" and not in_months else ("month", _MOST_IN_A_MONTH)
+        )
+        otherwise = f", or FREQ=YEARLY;BYDAY={day}" if rule else ""
+        raise BadValue(f"{shown(day)} never comes: no {span} has so many", f"Use 1 to {most}{otherwise}")
 
 
 def _check_numbers(key: str, written: str | None, lowest: int, highest: int) -> None:

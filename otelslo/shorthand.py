@@ -1,7 +1,7 @@
 """`objective: "p95 < 200ms"`: one text for the indicator, its threshold and the target.
 
 It is read over events: 95 % of valid events within 200 ms. The other reading, that the percentile of every slice of
-time shall be within, is `budgeting: timeslices` with `slice_target: "95%"`; `otelslo check` says so.
+time shall be within, is written without it; `otelslo check` says how.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from otelslo.errors import BadValue, shown
-from otelslo.window import MICROSECOND_NS, format_limit, format_target, parse_positive_duration, parse_target
+from otelslo.window import MICROSECOND_NS, parse_positive_duration, parse_target
 
 _FORM = re.compile(r"p([0-9]{1,2}(?:\.[0-9]{1,6})?) ?(<=|<) ?(.+)")
 _REMEDY = 'Write a percentile and a duration, such as "p95 < 200ms" or "p99.9 <= 1s"'
@@ -19,19 +19,16 @@ _REMEDY = 'Write a percentile and a duration, such as "p95 < 200ms" or "p99.9 <=
 
 @dataclass(frozen=True, slots=True)
 class Shorthand:
-    """What the text means. `<` is one nanosecond less than `<=`."""
+    """What the text means; `limit_ns` is the duration in it, and `strict` where it says `<`."""
 
     target: Fraction
-    threshold_ns: int
+    limit_ns: int
+    strict: bool
 
     @property
-    def note(self) -> str:
-        """For `otelslo check`: how it is read, and how the other reading is written."""
-        within, target = format_limit(self.threshold_ns), format_target(self.target)
-        return (
-            f"read as: {target} of all valid events of the window {within}. For the percentile of each slice of "
-            f'time write budgeting: timeslices with slice_target: "{target}" and a target for the slices'
-        )
+    def threshold_ns(self) -> int:
+        """`<` is one nanosecond less than `<=`."""
+        return self.limit_ns - self.strict
 
 
 def parse_objective(text: object) -> Shorthand:
@@ -42,4 +39,4 @@ def parse_objective(text: object) -> Shorthand:
     limit_ns = parse_positive_duration(form[3])
     if limit_ns < MICROSECOND_NS:
         raise BadValue(f"{shown(text)}: under a microsecond nothing can be measured", _REMEDY)
-    return Shorthand(parse_target(f"{form[1]}%"), limit_ns - (form[2] == "<"))
+    return Shorthand(parse_target(f"{form[1]}%"), limit_ns, form[2] == "<")

@@ -29,11 +29,13 @@ from otelslo.group import Grouping, parse_grouping
 from otelslo.indicators import FittingIndicator, Indicator, RateIndicator, load
 from otelslo.keys import (
     OPTION_KEYS,
+    Unsaid,
     arguments,
     checked_name,
     own_match,
     parse_options,
     parse_reasons,
+    read_objective,
     usual_slices,
 )
 from otelslo.loss_class import classes_of
@@ -43,7 +45,6 @@ from otelslo.period import Period, Rolling, parse_calendar
 from otelslo.policy import Policy, parse_policy, refuse_dead_steps
 from otelslo.predicting import Predicting
 from otelslo.rules import CRASHED, Rules, parse_rules
-from otelslo.shorthand import parse_objective
 from otelslo.sizes import Classes
 from otelslo.slices import Slices, parse_rate_slices, parse_slices
 from otelslo.validity import HEALTH_CHECK, INVALID, Validity, parse_validity
@@ -52,7 +53,7 @@ from otelslo.window import DAY_NS, format_duration, parse_target, parse_window
 
 __all__ = ["OVERFLOW", "SLO", "UNKNOWN", "Definition", "rules_table"]
 
-DEFAULT_TARGET, DEFAULT_WINDOW = "99.9%", "30d"
+DEFAULT_TARGET, DEFAULT_WINDOW = Unsaid("99.9%"), "30d"
 _MOST_GROUPS = 10_000
 
 
@@ -152,9 +153,11 @@ class SLO(Predicting):
         place.at("description").expect(self.description, str, "a text")
         if place.at("max_groups").expect(self.max_groups, int, "a whole number") not in range(1, _MOST_GROUPS + 1):
             raise place.at("max_groups").error(f"{self.max_groups} is out of range", f"Use 1 to {_MOST_GROUPS}")
-        self._expand_objective(place)
         name = place.at("indicator").expect(self.indicator, str, "a name, such as availability")
+        if self.objective is not None and name == "availability":
+            name = "latency"
         indicator = load(name, str(place.at("indicator")))
+        self._expand_objective(indicator, name, place)
         self._set(
             target_ratio=place.at("target").parse(parse_target, self.target),
             period=self._parse_period(place),
@@ -178,17 +181,14 @@ class SLO(Predicting):
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
-    def _expand_objective(self, place: Place) -> None:
+    def _expand_objective(self, indicator: Indicator, name: str, place: Place) -> None:
         if self.objective is None:
             return
-        meant = place.at("objective").parse(parse_objective, self.objective)
-        for key, own in (("target", self.target != DEFAULT_TARGET), ("threshold", self.threshold is not None)):
-            if own:
-                problem = f"it is said twice, here and by objective {shown(self.objective)}"
-                raise place.at(key).error(problem, "Leave one out", at_key=True)
-        if self.indicator == "availability":
-            self._set(indicator="latency")
-        self._set(target=meant.target, threshold=format_duration(meant.threshold_ns))
+        options = self._given_options(place)
+        beside = {"target": self.target, "threshold": options.pop("threshold", None)}
+        meant = read_objective(self.objective, beside, indicator, name, place)
+        threshold = format_duration(meant.threshold_ns)
+        self._set(indicator=name, target=meant.target, threshold=threshold, options=options)
 
     def _given_options(self, place: Place) -> dict[str, Any]:
         written = {} if self.options is None else self.options

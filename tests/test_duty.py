@@ -229,6 +229,16 @@ def test_empty_slices_are_no_excluded_events_and_parts_are_no_failures(leading):
     assert [alert for _, _, alert in play(engine, 1800)] == ["no-data"]
 
 
+@pytest.mark.parametrize("empty", ["good", "bad", "ignore"])
+def test_no_data_is_no_event_whatever_empty_slices_count_as(leading, empty):
+    """Slices of nothing are no data either."""
+    sliced = {"budgeting": "timeslices", "slice": "1m", "slice_target": "90%", "empty_slices": empty}
+    engine = leading(**sliced, target="10%", alerts={"no_data": "30m", "tiers": "off", "exhausted": "off"})
+    play(engine, 60, good=1)
+    assert play(engine, 1700) == []
+    assert [alert for _, _, alert in play(engine, 120)] == ["no-data"]
+
+
 def test_an_end_has_the_labels_of_its_beginning(leading):
     """Alertmanager knows an alert by its labels: with others it would fire there for a year."""
     engine = leading(alerts={"guard": "off"}, owner="payments", labels={"tier": "1"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from otelslo import SLO, Limit, config
 from otelslo.alerts import default_tiers
+from otelslo.document import compose_all
 from otelslo.errors import DefinitionError
 from otelslo.lint import NOTE, SEVERITIES, Finding, lint
 from otelslo.lint.patterns import within
@@ -60,6 +62,13 @@ BAD = {
     ),
     "a window of one slice": (
         {**SLICED, "window": "1h", "slice": "1h"}, "window-too-short", "warning", ("slice",), "only at times",
+    ),
+    "a day of one slice": (
+        {**SLICED, "calendar": "day", "timezone": "America/New_York", "slice": "24h"},
+        "window-too-short", "error", ("slice",), "no slice of 1d counts in a calendar day",
+    ),
+    "a day of nearly one slice": (
+        {**SLICED, "calendar": "day", "slice": "23h"}, "window-too-short", "warning", ("slice",), "only at times",
     ),
     "no slice may be bad": (
         {**SLICED, "target": "99.99%"}, "impossible-target", "warning", ("target",), "at most 8640 slices of 5m",
@@ -124,10 +133,6 @@ BAD = {
         {**SLICED, "target": "95%", "slice": "4m", "alerts": {"guard": "99.9999%"}},
         "dead-alert", "note", ("alerts", "tiers", "page-fast"), "15 slices",
     ),
-    "no data where empty slices count": (
-        {**SLICED, "empty_slices": "good", "alerts": {"no_data": "1h"}},
-        "dead-alert", "error", ("alerts", "no_data"), "always data",
-    ),
     "a tier that takes all of the budget": (
         {"alerts": {"tiers": {"fast": {"severity": "page", "long": "1d", "short": "1h", "budget": "100%"}}}},
         "late-alert", "warning", ("alerts", "tiers", "fast"), "100.00% of the budget",
@@ -139,6 +144,14 @@ BAD = {
     "a factor below 1": (
         {"alerts": tiers(short="6m", factor=0.9)},
         "early-alert", "warning", ("alerts", "tiers", "fast"), "objective is met",
+    ),
+    "a default factor below 1": (
+        {"window": "7d", "alerts": None},
+        "early-alert", "note", ("alerts", "tiers", "ticket-fast"), "can fire while the objective is met: at 0.7",
+    ),
+    "a default factor below 1 of days": (
+        {"indicator": "f1", "window": "21d", "options": {"positive": 1, "bar": "80%"}, "alerts": None},
+        "early-alert", "note", ("alerts", "tiers", "ticket-slow"), "at 0.7",
     ),
     "a short window below a slot": (
         {"alerts": tiers(short="5s")}, "window-too-short", "warning", ("alerts", "tiers", "fast"), "shorter than",
@@ -227,6 +240,12 @@ FINE = {
     "groups with a stated number": {"group_by": "tenant", "max_groups": 200},
     "the defaults of a shorter window": {"window": "28d"},
     "a page and a ticket of the same windows": {"alerts": tiers(severity="ticket", factor=10)},
+    "no data where empty slices count: alerts ask for events": {
+        **SLICED,
+        "target": "90%",
+        "empty_slices": "bad",
+        "alerts": {"no_data": "1h"},
+    },
     "slices without a guard": {**SLICED, "target": "95%", "alerts": {"guard": "off"}},
     "a few who take an offer": {"indicator": "conversion", "target": "5%", "options": {"label_within": "30m"}},
     "labels within a part of the window": {"indicator": "accuracy", "options": {"label_within": "7d"}},
@@ -263,6 +282,18 @@ def test_the_readmes_configurations_yield_notes_only(text, tmp_path, monkeypatch
     channels = {name: kind for name, (kind, _) in loaded.channels.items()} or {"log": "log"}
     found = lint(loaded.slos, channels=channels, now_wall_ns=NOW_NS)
     assert [one for one in found if one.severity != NOTE] == []
+
+
+def test_the_other_reading_of_the_shorthand_can_be_written_as_the_note_says() -> None:
+    (note,) = [one for one in linted(QUIET | {"objective": "p95 < 200ms"}) if one.rule == "shorthand"]
+    written = re.search(r"leave objective out, and write ({.*}) with a target for the slices", note.remedy)
+    slo = SLO.from_mapping({"name": "x", "target": "99%"} | compose_all("note", written[1])[0].value)
+    assert (slo.threshold_ns, slo.slices.bar, slo.target_ratio) == (200_000_000, Fraction(19, 20), Fraction(99, 100))
+
+
+def test_a_default_tier_is_later_as_the_note_says() -> None:
+    tiers = {"ticket-fast": {"factor": 1}}
+    assert [one for one in linted({"window": "7d", "alerts": {"tiers": tiers}}) if one.rule == "early-alert"] == []
 
 
 REFUSED = {

@@ -384,6 +384,14 @@ def test_what_cannot_be_meant(entry, path, said):
         ("FREQ=WEEKLY;BYDAY=SUN", "is no weekday"),
         ("FREQ=WEEKLY;BYDAY=SU,", "is no weekday"),
         ("FREQ=WEEKLY;BYDAY=1SU", "FREQ=MONTHLY;BYDAY=1SU"),
+        ("FREQ=WEEKLY;BYDAY=8SU", "Write SU, or FREQ=YEARLY;BYDAY=8SU"),
+        ("FREQ=WEEKLY;BYDAY=-54SU", "Write SU"),
+        ("FREQ=DAILY;BYMONTH=2;BYDAY=8SU", "Write SU"),
+        ("FREQ=WEEKLY;WKST=2MO", "Write MO"),
+        ("FREQ=MONTHLY;BYDAY=8SU", "no month has so many. Use 1 to 5, or FREQ=YEARLY;BYDAY=8SU"),
+        ("FREQ=MONTHLY;BYDAY=SU,-6MO", "'-6MO' never comes: no month has so many"),
+        ("FREQ=YEARLY;BYDAY=54SU", "no year has so many. Use 1 to 53"),
+        ("FREQ=YEARLY;BYMONTH=2;BYDAY=8SU", "no month has so many. Use 1 to 5"),
         ("FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30", "never comes true"),
         ("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30", "never comes true"),
         ("FREQ=DAILY;BYMINUTE=0,1", "comes again after 1m"),
@@ -426,3 +434,12 @@ def test_text():
     ).entries
     assert once.text == "2026-01-06 23:00 CET to 2026-01-07 00:00 CET, deploy"
     assert weekly.text == "FREQ=WEEKLY;BYDAY=SU, 1h each, from 2026-01-06 23:00 UTC"
+
+
+@pytest.mark.parametrize("day", ["1SU", "-5SU", "6SU", "8SU", "-53SU", "54SU"])
+def test_the_rule_that_is_proposed_for_a_numbered_day_comes_true(day):
+    with pytest.raises(DefinitionError) as refused:
+        plan(NIGHT | {"rrule": f"FREQ=WEEKLY;BYDAY={day}"})
+    plain, _, rule = refused.value.remedy.partition(", or ")
+    assert plain == "Write SU"
+    assert plan(NIGHT | {"rrule": rule or "FREQ=WEEKLY;BYDAY=SU"}).upcoming(0, 1)

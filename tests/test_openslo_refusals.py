@@ -194,6 +194,11 @@ def test_loaded_like_any_configuration(tmp_path: Any, monkeypatch: Any, caplog: 
     file.write_text(FOREIGN)
     with pytest.raises(DefinitionError, match=r"^slo\.yaml:11:31: no SLO of this file can be measured here"):
         config.load()
+    # What is only told, before it, is not the cause.
+    two = changed(FOREIGN, (OBJECTIVE, "[{target: 0.999}, {target: 0.99}]"), (f"  {METHOD}\n", ""))
+    file.write_text(two)
+    with pytest.raises(DefinitionError, match=r"^slo\.yaml:11:31: .*first of all: metrics of type 'Prometheus'"):
+        config.load()
     file.write_text(f"slos: [{{name: a}}]\n---\n{SEARCH}")
     with pytest.raises(DefinitionError, match=r"^slo\.yaml:1:1: .*do not mix"):
         config.load()

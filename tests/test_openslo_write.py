@@ -14,7 +14,7 @@ import yaml
 from click.testing import CliRunner
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from openslo_documents import CHECKOUT, FOREIGN, REFERRED, changed, pointed_at
+from openslo_documents import CHECKOUT, FOREIGN, REFERRED, SEARCH, changed, pointed_at
 
 from otelslo import SLO, config, openslo
 from otelslo.cli.check import command
@@ -201,6 +201,15 @@ def test_what_was_read_is_written_again() -> None:
     assert [slo.definition() for slo in again.slos] == [slo.definition() for slo in slos]
 
 
+def test_what_was_read_is_written_as_it_was() -> None:
+    """A limit that is not in itself too, though it is a nanosecond less; and so each time."""
+    text = openslo.write(openslo.read(changed(SEARCH, ("op: lte, value: 500", "op: lt, value: 200")), "a.yaml").slos)
+    (body,) = yaml.safe_load_all(text)
+    assert body["spec"]["objectives"] == [{"op": "lt", "value": 200, "target": 0.99}]
+    assert "thresholdMetric" in body["spec"]["indicator"]["spec"]
+    assert openslo.write(openslo.read(text, "b.yaml").slos) == text
+
+
 def test_a_document_reads_well() -> None:
     """What OpenSLO has words for is said in them, and nothing is annotated that it says."""
     slo = SLO(
@@ -314,3 +323,20 @@ def test_check_prints_documents_and_notes(tmp_path: Path) -> None:
     other = CliRunner().invoke(command, [str(tmp_path / "other.yaml"), "--openslo"])
     assert openslo.read(other.stdout, "x").slos[0].name == "checkout"
     assert re.match(r"note: .*other\.yaml:11:31: metrics of type 'Prometheus'", other.stderr)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [("http://h.example", "error: {}: channel 'ops': "), ("env:OPS_HOOK", "note: {}: channel 'ops': env:OPS_HOOK is ")],
+)
+def test_what_is_wrong_with_a_channel_has_the_line_of_its_document(
+    url: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPS_HOOK", raising=False)
+    text = changed(REFERRED, ("env:OPS_HOOK", url), ("targetRef: desk", "targetRef: ops"))
+    (tmp_path / "slo.yaml").write_text(text)
+    stderr = CliRunner().invoke(command, [str(tmp_path / "slo.yaml")]).stderr
+    (line,) = [one for one in stderr.splitlines() if "channel 'ops'" in one]
+    at = text.splitlines().index(next(one for one in text.splitlines() if url in one)) + 1
+    column = text.splitlines()[at - 1].index("otelslo.io/channel") + 1
+    assert line.startswith(says.format(f"{tmp_path / 'slo.yaml'}:{at}:{column}"))

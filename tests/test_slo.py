@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from datetime import timedelta
 from fractions import Fraction
 from types import ModuleType
@@ -370,6 +372,49 @@ def test_from_mapping():
         with pytest.raises(DefinitionError, match=says) as caught:
             SLO.from_mapping(data, "slo.yaml:3:5")
         assert str(caught.value).startswith("slo.yaml:3:5: SLO")
+
+
+SHORT = {"name": "a", "objective": "p95 < 200ms"}
+
+
+@pytest.mark.parametrize(
+    ("beside", "place", "says"),
+    [
+        ({"target": "99.9%"}, "SLO 'a'.target", "it says '99.9%', and objective 'p95 < 200ms' says 95%"),
+        ({"target": "99%"}, "SLO 'a'.target", "make both say the same"),
+        ({"threshold": "500ms"}, "SLO 'a'.threshold", "says under 200ms"),
+        ({"indicator": "latency", "threshold": "500ms"}, "SLO 'a'.threshold", "says under 200ms"),
+        (
+            {"indicator": "freshness", "max_age": "90d"},
+            "SLO 'a'.objective",
+            "it is for inference, inter_token, latency",
+        ),
+        ({"indicator": "websocket"}, "SLO 'a'.objective", "has no threshold, which it sets"),
+    ],
+)
+def test_nothing_beside_the_shorthand_may_say_other_than_it(beside, place, says):
+    """The usual target too, where it is written; and what cannot have it is named by its own key."""
+    with pytest.raises(DefinitionError, match=re.escape(says)) as caught:
+        SLO.from_mapping(SHORT | beside)
+    assert caught.value.place == place
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {},
+        {"target": "95%"},
+        {"target": 0.95},
+        {"threshold": "200ms"},
+        {"indicator": "latency", "threshold": "0.2s"},
+        {"indicator": "latency", "threshold": "199ms999us999ns", "target": "0.95"},
+    ],
+)
+def test_what_says_the_same_beside_the_shorthand_is_fine(beside):
+    """Its limit with or without the sign, in any spelling; and a copy of it says the same."""
+    slo = SLO.from_mapping(SHORT | beside)
+    assert (slo.indicator, slo.threshold_ns, slo.target_ratio) == ("latency", SECOND_NS // 5 - 1, Fraction(19, 20))
+    assert replace(slo, window="7d").definition() == SLO(**SHORT, window="7d").definition()
 
 
 def test_an_installed_indicator_brings_its_own_keys(monkeypatch):

@@ -15,12 +15,13 @@ from otelslo.committed import CommittedRows
 from otelslo.counts import Counts
 from otelslo.evaluate import Book, statuses
 from otelslo.notes import SNAP_NS, Annotation, Exclusion, Marked, snapped
+from otelslo.period import Calendar
 from otelslo.ring.collect import Collector
 from otelslo.ring.geometry import Geometry
 from otelslo.slices import RATIO_PARTS, Slices
 from otelslo.snapshot import Saved
 from otelslo.tally import Line, merged
-from otelslo.window import HOUR_NS, MINUTE_NS, SECOND_NS
+from otelslo.window import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
 
 GEOMETRY = Geometry(max_blocks=4, fine_slots=64, coarse_slots=400, snapshots=4, log_records=64)
 FINE_NS = GEOMETRY.fine_ns
@@ -272,3 +273,18 @@ def test_a_live_ring_stands_still_while_it_is_judged(make_engine):
         patched.setattr(type(reader), "window", busy)
         [during] = statuses(engine.definitions, reader, played.now_ns, engine.count_since, marked=marked)
     assert (during.counts, during.excluded_since) == (before.counts, before.excluded_since)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Europe/London", "Asia/Kathmandu", "Pacific/Auckland"])
+def test_a_calendar_day_holds_no_closed_slice_of_a_day(zone):
+    """Slices are whole days of UTC; also on days of 23 and 25 hours. One of 23 h fits in at times."""
+    day, counted = Calendar("day", zone), {}
+    start_ns = 1_772_323_200 * SECOND_NS  # 2026-03-01
+    for length_ns in (DAY_NS, 23 * HOUR_NS):
+        line = Line(Slices("timeslices", length_ns, least=1))
+        counted[length_ns] = 0
+        for now_ns in range(start_ns, start_ns + 260 * DAY_NS, HOUR_NS // 2):
+            line.extend(lambda at_ns: Counts(good=at_ns // HOUR_NS), start_ns, now_ns)
+            counted[length_ns] += line.since(day.bounds(now_ns)[0]).valid
+    assert counted[DAY_NS] == 0
+    assert counted[23 * HOUR_NS] > 0

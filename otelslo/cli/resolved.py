@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from otelslo.alerts import BUDGET_EXHAUSTED, EXCLUSION_SHARE, NO_DATA, PAGE, TICKET, AlertPlan
+from otelslo.alerts import BUDGET_EXHAUSTED, EXCLUSION_SHARE, NO_DATA, PAGE, TICKET, AlertPlan, Tier
 from otelslo.cli.tables import clean, glyphs
 from otelslo.lint import SEVERITIES
 from otelslo.slices import RATIO_TIMESLICES, Slices
@@ -75,7 +75,7 @@ def _facts(slo: Mapping[str, Any]) -> Table:
             grid.add_row("no worker", Text(f"slices in which none was attached {_EMPTY[slo['slices']['unattended']]}"))
     grid.add_row("budget", Text(slo["budget"]["text"], style="cyan"))
     if slo["sla"] is not None:
-        grid.add_row("SLA", Text(f"{format_target(Fraction(*slo['sla']))}, looser, shown beside"))
+        grid.add_row("SLA", Text(_sla(slo)))
     grid.add_row("good is", Text(_good(slo)))
     grid.add_row("applies to", Text(_scope(slo)))
     if slo["group_by"]:
@@ -94,6 +94,12 @@ def _facts(slo: Mapping[str, Any]) -> Table:
     return grid
 
 
+def _sla(slo: Mapping[str, Any]) -> str:
+    sla, target = Fraction(*slo["sla"]), Fraction(slo["target_num"], slo["target_den"])
+    beside = "looser" if sla < target else "as tight as the target" if sla == target else "tighter than the target"
+    return f"{format_target(sla)}, {beside}, shown beside"
+
+
 def _promise(slo: Mapping[str, Any]) -> str:
     target = Fraction(slo["target_num"], slo["target_den"])
     exact = f" = {target}" if slo["target"] != str(target) else ""
@@ -107,17 +113,18 @@ def _promise(slo: Mapping[str, Any]) -> str:
 
 
 def _alerts(plan: AlertPlan, severity: str) -> list[str]:
-    """The alerts of one severity: "page-fast (burn > 14.4 in 1h and 5m)"."""
-    found = [
-        f"{tier.name} (burn > {float(tier.factor):.4g} in {format_duration(tier.long_ns)} and "
-        f"{format_duration(tier.short_ns)})"
-        for tier in plan.tiers
-        if tier.severity == severity
-    ]
+    """The alerts of one severity: "page-fast (burn > 14.4 in 1h and 5m, for 2m)"."""
+    found = [_tier(tier) for tier in plan.tiers if tier.severity == severity]
     if plan.no_data_ns is not None and severity == TICKET:
         found.append(f"{NO_DATA} (for {format_duration(plan.no_data_ns)})")
     found += [BUDGET_EXHAUSTED] if plan.exhausted == severity else []
     return found + ([EXCLUSION_SHARE] if plan.exclusion_share == severity else [])
+
+
+def _tier(tier: Tier) -> str:
+    windows = f"{format_duration(tier.long_ns)} and {format_duration(tier.short_ns)}"
+    waits = f", for {format_duration(tier.for_ns)}" if tier.for_ns else ""
+    return f"{tier.name} (burn > {float(tier.factor):.4g} in {windows}{waits})"
 
 
 def _bounds(limit: Mapping[str, Any]) -> Table:

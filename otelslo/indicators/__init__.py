@@ -232,6 +232,11 @@ def names() -> list[str]:
     return sorted(_ours() | {point.name for point in entry_points(group=ENTRY_POINTS)})
 
 
+def having(option: str) -> list[str]:
+    """The names of those of ours that take an option."""
+    return sorted(name for name in _ours() if option in load(name).OPTIONS)
+
+
 def _ours() -> set[str]:
     return {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
 

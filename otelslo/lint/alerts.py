@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
 from otelslo.alerting import FEWEST
-from otelslo.alerts import NO_DATA, PAGE, Tier, default_tiers
+from otelslo.alerts import PAGE, Tier, default_tiers
 from otelslo.binomial import rejects
 from otelslo.errors import Key, nearest
-from otelslo.lint.finding import ERROR, NOTE, WARNING, Finding, at
+from otelslo.lint.finding import ERROR, NOTE, WARNING, Finding, Found, at
 from otelslo.slices import STEP_NS, TIMESLICES
 from otelslo.slo import SLO
-from otelslo.window import format_duration, format_ratio, format_target
+from otelslo.window import DAY_NS, format_duration, format_ratio, format_target
 
 _LOG = "log"
 
@@ -25,12 +25,11 @@ def of(slo: SLO, channels: Mapping[str, str] | None) -> Iterator[Finding]:
         yield from _tier(slo, tier, tier not in defaults)
         yield from _shadowed(slo, tier, index)
     yield from _without_tiers(slo)
-    yield from _no_data(slo)
     yield from _heard(slo, channels)
 
 
 def _defaults(slo: SLO) -> tuple[Tier, ...]:
-    slice_ns = None if slo.slices is None else slo.slices.length_ns
+    slice_ns = slo.slices.length_ns if slo.slices is not None else DAY_NS if slo.daily else None
     return default_tiers(slo.period.nominal_ns, slo.target_ratio, slice_ns=slice_ns)
 
 
@@ -52,15 +51,22 @@ def _tier(slo: SLO, tier: Tier, written: bool) -> Iterator[Finding]:
         )
         remedy = "Lower its factor or budget, its windows or its `for`"
         yield found(WARNING, "late-alert", f"{problem} is spent before it fires", remedy)
-    if written and tier.factor < 1:
-        problem = (
-            f"{tier.name} fires while the objective is met: at {float(tier.factor):.6g}, and its target burns at 1"
-        )
-        yield found(WARNING, "early-alert", problem, "Use a factor of 1 or more")
+    if tier.factor < 1:
+        yield _early(found, tier, written)
     if tier.short_ns < STEP_NS:
         short, slot = format_duration(tier.short_ns), format_duration(STEP_NS)
         problem = f"the short window of {tier.name} ({short}) is shorter than what is counted, which is {slot} each"
         yield found(WARNING, "window-too-short", problem, f"Use {slot} at least; a twelfth of the long one is usual")
+
+
+def _early(found: Found, tier: Tier, written: bool) -> Finding:
+    """Of a default it is a note: a share of a short window's budget is soon spent, and early is what it is to be."""
+    fires = "fires" if written else "can fire"
+    problem = f"{tier.name} {fires} while the objective is met: at {float(tier.factor):.6g}, and its target burns at 1"
+    if written:
+        return found(WARNING, "early-alert", problem, "Use a factor of 1 or more")
+    remedy = f"To be told later, write under alerts: {{tiers: {{{tier.name}: {{factor: 1}}}}}}, or {tier.name}: off"
+    return found(NOTE, "early-alert", problem, remedy)
 
 
 def _held_back(slo: SLO, tier: Tier) -> int | None:
@@ -99,15 +105,6 @@ def _without_tiers(slo: SLO) -> Iterator[Finding]:
             "nobody is told before the budget is spent"
         )
         yield at(slo, "alerts")(NOTE, "no-burn-alerts", problem, "Write tiers of its own under alerts")
-
-
-def _no_data(slo: SLO) -> Iterator[Finding]:
-    if slo.alert_plan.no_data_ns is not None and slo.slices is not None and slo.slices.empty != "ignore":
-        problem = (
-            f"{NO_DATA} can never fire: slices without events count, as {slo.slices.empty}, so there is always data"
-        )
-        remedy = "Write empty_slices: ignore, or no_data: off"
-        yield at(slo, "alerts", "no_data")(ERROR, "dead-alert", problem, remedy)
 
 
 def _heard(slo: SLO, channels: Mapping[str, str] | None) -> Iterator[Finding]:

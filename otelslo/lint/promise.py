@@ -62,6 +62,12 @@ def _slices(slo: SLO) -> Iterator[Finding]:
     if shortest_ns < length_ns:
         problem = f"no slice of {each} fits into the window of {window}, so nothing ever counts"
         yield found(ERROR, "window-too-short", problem, "Use shorter slices, or a longer window")
+    elif not slo.period.rolling and length_ns == shortest_ns:
+        problem = (
+            f"no slice of {each} counts in a calendar day: they are whole days of UTC, and none has closed before the "
+            "day that it began in is over"
+        )
+        yield found(ERROR, "window-too-short", problem, "Use shorter slices, or a longer window")
     elif shortest_ns < 2 * length_ns:
         problem = f"the window of {window} holds a whole slice of {each} only at times"
         yield found(WARNING, "window-too-short", problem, "Use shorter slices; hundreds of them make a budget")
@@ -111,9 +117,14 @@ def _shorthand(slo: SLO) -> Iterator[Finding]:
     if slo.objective is None:
         return
     meant = parse_objective(slo.objective)
-    how, _, otherwise = meant.note.partition(". ")
+    within, target = format_limit(meant.threshold_ns), format_target(meant.target)
+    how = f"read as: {target} of all valid events of the window {within}"
+    otherwise = (
+        "For the percentile of each slice of time leave objective out, and write "
+        f"{{indicator: {slo.indicator}, threshold: {format_duration(meant.limit_ns)}, budgeting: timeslices, "
+        f'slice_target: "{target}"}} with a target for the slices'
+    )
     if slo.slices is not None:
-        within, target = format_limit(meant.threshold_ns), format_target(meant.target)
         how = f"read as: an event is good {within}, and {target} of all slices are good"
         bar = slo.slices.method == TIMESLICES
         otherwise = "Which slices are good, slice_target and slice_count say" if bar else "A slice counts by its ratio"

@@ -42,12 +42,14 @@ __all__ = ["CHANNEL_EXAMPLE", "Finding", "Imported", "imported", "read", "recogn
 class Imported:
     """What documents say: SLOs to measure, notices of what is not done as written, channels as slo.yaml has them.
 
-    `places` has "file:line:column" of each channel that is set up or told, by its name; `locate` gives that of a key
-    of an SLO, by the SLO's name and the key's way inside of it.
+    `left_out` are those of the notices for which an SLO is not measured. `places` has "file:line:column" of each
+    channel that is set up or told, by its name; `locate` gives that of a key of an SLO, by the SLO's name and the key's
+    way inside of it.
     """
 
     slos: tuple[SLO, ...]
     notices: tuple[Finding, ...] = ()
+    left_out: tuple[Finding, ...] = ()
     channels: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
     locate: Callable[[str, tuple[Key, ...]], str] | None = field(default=None, repr=False, compare=False)
@@ -61,14 +63,16 @@ def read(text: str, source: str) -> Imported:
 def imported(documents: Sequence[Document]) -> Imported:
     """The documents of one file. Raises DefinitionError."""
     reading = Reading(catalogue(documents))
-    drafts = [draft for draft in reading.drafts() if draft.measured]
+    all_drafts = reading.drafts()
+    left_out = tuple(draft.foreign for draft in all_drafts if draft.foreign is not None)
+    drafts = [draft for draft in all_drafts if draft.measured]
     slos = tuple(draft.slo() for draft in drafts)
     _refuse_twins(drafts)
     channels = {name: written(part) for name, part in reading.channels.items()}
     places = {name: part.place for draft in drafts for name, part in draft.notified()}
     places |= {name: part.place for name, part in reading.channels.items()}
     by_name = {str(draft.data["name"]): draft for draft in drafts}
-    return Imported(slos, reading.notices, channels, places, lambda name, path: by_name[name].place(path))
+    return Imported(slos, reading.notices, left_out, channels, places, lambda name, path: by_name[name].place(path))
 
 
 def _refuse_twins(drafts: Sequence[Draft]) -> None:

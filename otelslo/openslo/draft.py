@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from otelslo.errors import DefinitionError, Key
-from otelslo.openslo.objects import Part
+from otelslo.openslo.objects import Finding, Part
 from otelslo.slo import SLO
 
 
@@ -15,14 +15,18 @@ from otelslo.slo import SLO
 class Draft:
     """`data` is what `SLO.from_mapping` takes, `origins` where each key was read, by its way inside of it.
 
-    One that is not `measured` here is read to the end for what there is to say about it, and not made.
+    One that is not `measured` here, for `foreign`, is read to the end for what there is to say about it, and not made.
     """
 
     root: Part
     name: Part
-    measured: bool = True
+    foreign: Finding | None = None
     data: dict[str, Any] = field(default_factory=dict)
     origins: dict[tuple[Key, ...], Part] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> bool:
+        return self.foreign is None
 
     def put(self, key: str, value: Any, part: Part) -> None:
         self.data[key] = value

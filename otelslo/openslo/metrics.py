@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from otelslo.errors import shown
-from otelslo.openslo.objects import Catalogue, Object, Part
+from otelslo.openslo.objects import Catalogue, Finding, Object, Part
 from otelslo.openslo.spelling import SOURCE_TYPE, duration_text
 from otelslo.window import MICROSECOND_NS, MILLISECOND_NS, SECOND_NS
 
@@ -38,12 +38,17 @@ _ELSEWHERE = {
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """`keys` are an SLO's keys by name, if `measured`; `by_threshold` if an objective's op and value decide."""
+    """`keys` are an SLO's keys by name, if `measured`; `by_threshold` if an objective's op and value decide; `foreign`
+    is what is said of one that is not measured here."""
 
     by_threshold: bool
-    measured: bool
+    foreign: Finding | None = None
     keys: dict[str, Part] = field(default_factory=dict)
     unit: str = "ms"
+
+    @property
+    def measured(self) -> bool:
+        return self.foreign is None
 
 
 def read_metric(sli: Object, catalogue: Catalogue, note: Note) -> Metric:
@@ -61,14 +66,15 @@ def read_metric(sli: Object, catalogue: Catalogue, note: Note) -> Metric:
     foreign = [(source, kind) for source, kind in zip(sources, types, strict=True) if kind != SOURCE_TYPE]
     if foreign and len(foreign) < len(sources):
         raise foreign[0][0].error("its parts are measured by different systems", f"Write type: {SOURCE_TYPE} in both")
-    for source, kind in foreign[:1]:
-        spot = source.get("type") or source.get("metricSourceRef") or source
-        said = f"metrics of type {shown(kind)}" if kind else "metrics of an unknown type"
-        problem = f"{said} are not read, otelslo measures in the process itself; its SLO is left out"
-        note(spot, problem, f"To measure it here, write type: {SOURCE_TYPE} and spec: {_SPEC}")
-    if foreign:
-        return Metric(threshold is not None, measured=False)
-    return _ours(sources, threshold is not None)
+    if not foreign:
+        return _ours(sources, threshold is not None)
+    source, kind = foreign[0]
+    spot = source.get("type") or source.get("metricSourceRef") or source
+    said = f"metrics of type {shown(kind)}" if kind else "metrics of an unknown type"
+    problem = f"{said} are not read, otelslo measures in the process itself; its SLO is left out"
+    remedy = f"To measure it here, write type: {SOURCE_TYPE} and spec: {_SPEC}"
+    note(spot, problem, remedy)
+    return Metric(threshold is not None, spot.finding(problem, remedy))
 
 
 def _ratio_sources(ratio: Part) -> list[Part]:
@@ -122,7 +128,7 @@ def _ours(sources: list[Part], by_threshold: bool) -> Metric:
     if by_threshold and "threshold" in keys:
         problem = "in a thresholdMetric the objective's op and value are the threshold"
         raise keys["threshold"].error(problem, "Leave it out", at_key=True)
-    return Metric(by_threshold, True, keys, "ms" if unit is None else unit.one_of(tuple(UNITS_NS)))
+    return Metric(by_threshold, None, keys, "ms" if unit is None else unit.one_of(tuple(UNITS_NS)))
 
 
 def read_threshold(metric: Metric, objective: Part, note: Note) -> tuple[str, Part] | None:

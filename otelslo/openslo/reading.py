@@ -106,7 +106,7 @@ class Reading:
         name = slo.root.need("metadata", "{}").need("name", "checkout")
         composite = objective.get("indicator") is not None or objective.get("indicatorRef") is not None
         metric = self._metric(objective if composite else slo.spec)
-        draft = Draft(objective, name, metric.measured)
+        draft = Draft(objective, name, metric.foreign)
         for key, part in metric.keys.items():
             draft.put(key, part.value, part)
         limit = read_threshold(metric, objective, self.note)

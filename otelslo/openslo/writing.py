@@ -48,7 +48,7 @@ _LABEL = re.compile(r"[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?")
 _SAID_ELSEWHERE = {
     *("name", "description", "target", "window", "calendar", "timezone", "objective", "budgeting", "slice"),
     *("slice_target", "slice_count", "empty_slices", "unattended", "sla", "alerts", "notify", "owner", "because"),
-    *("runbook_url", "labels", "options", "indicator", "threshold", "policy", "maintenance"),
+    *("runbook_url", "labels", "options", "indicator", "policy", "maintenance"),
 }
 
 
@@ -143,9 +143,9 @@ def _wanted(slo: SLO, place: Place) -> dict[str, Any]:
 
 def _spec(slo: SLO, name: str, place: Place) -> dict[str, Any]:
     measure = {"indicator": slo.indicator} | _measure(slo, place)
-    limit = None if slo.threshold is None else slo.threshold_ns
-    if limit is None and slo.threshold is not None:
-        measure["threshold"] = _plain(slo.threshold, place.at("threshold"))
+    limit = slo.threshold_ns
+    if limit is not None:
+        measure.pop("threshold", None)  # the objective's op and value say it
     objective = {} if limit is None else {"op": "lte", "value": number(Fraction(limit, MILLISECOND_NS))}
     if limit is not None and (limit + 1) % MICROSECOND_NS == 0:  # "< 200ms", rather than "<= 199.999999ms"
         objective = {"op": "lt", "value": number(Fraction(limit + 1, MILLISECOND_NS))}
@@ -206,8 +206,7 @@ def _measure(slo: SLO, place: Place) -> dict[str, Any]:
         for field in fields(slo)
         if field.init and field.name not in _SAID_ELSEWHERE and getattr(slo, field.name) != field.default
     }
-    given |= slo.options or {}
-    return {key: _plain(value, place.at(key)) for key, value in given.items()}
+    return {key: _plain(value, place.at(key)) for key, value in ({**(slo.options or {})} | given).items()}
 
 
 def _plain(value: Any, place: Place) -> Any:

@@ -222,6 +222,20 @@ def test_bad_files_are_refused_with_place_and_remedy(written, text, line, remedy
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("sla", "said"),
+    [("99.5%", "looser,"), ("99.9%", "as tight as the target,"), ("99.95%", "tighter than the target,")],
+)
+def test_an_sla_is_called_what_it_is(written, sla, said) -> None:
+    assert f"SLA {sla}, {said} shown beside" in " ".join(run(written(slo(sla=f'"{sla}"'))).output.split())
+
+
+def test_how_long_an_alert_waits_is_shown(written) -> None:
+    tier = "{tiers: {page-fast: {for: 2m}, page-slow: off, ticket-fast: off, ticket-slow: off}}"
+    shown = " ".join(run(written(slo(alerts=tier))).output.split())
+    assert "page-fast (burn > 14.4 in 1h and 5m, for 2m)" in shown
+
+
 # ── what the linter finds ──────────────────────────────────────────────────────────────────────────────────────────
 def findings(*arguments: str) -> list[dict]:
     """Of the first objective, without its notes."""
@@ -269,7 +283,7 @@ def test_findings_are_shown_after_the_objectives_and_the_same_only_once(written)
     shown = " ".join(output[output.index("warning: ") :].split())
     assert "warning: nothing says which values tenant has" in shown
     assert shown.count("does not say what they are to do") == 1
-    assert shown.endswith("1 warning, 14 notes")
+    assert shown.endswith("1 warning, 20 notes")
     assert "and 4 more" in shown
 
 
