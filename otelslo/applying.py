@@ -95,16 +95,18 @@ class Applying:
         if not files and not rules.slos:
             return 0
         until_ns = self._monotonic_ns() + (_LAST_NS if last else _TURN_NS)
-        taken = 0
+        taken, is_behind = 0, False
         for path in files:
-            while taken < MOST_A_TURN and self._monotonic_ns() < until_ns:
+            while not (is_behind := taken >= MOST_A_TURN or self._monotonic_ns() >= until_ns):
                 took = self._take_some(path, rules)
                 if took is None:
                     break
                 taken += took
                 self._between()
+            if is_behind:
+                break
         if not last:
-            self._settle(rules)
+            self._settle(rules, is_behind)
         return taken
 
     # ── records ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -185,10 +187,11 @@ class Applying:
             book.forget_files(lambda name: not (path.parent / name).exists())
 
     # ── what falls due ─────────────────────────────────────────────────────────────────────────────────────────────
-    def _settle(self, rules: Labelling) -> None:
+    def _settle(self, rules: Labelling, is_behind: bool) -> None:
         now_ns = self._now_ns
-        # A day is over when the next one begins; its sample when all that belongs to it can have come.
+        # A day is over when the next one begins; its sample when all that belongs to it can have come, and been read.
         days_ns, draws_ns = now_ns // DAY_NS * DAY_NS, (now_ns - GRACE_NS) // DAY_NS * DAY_NS
+        draws_ns = 0 if is_behind else draws_ns
         keep_ns = now_ns - rules.keep_ns
         rows = rules.in_force(self._store.labels.rows())
         if self._store.labels.is_due(rows, now_ns, days_ns, draws_ns, keep_ns, self._most_kept):

@@ -22,6 +22,7 @@ COUNTERS: Mapping[str, str] = {
     "repeated": "predictions of an id that there was already",
     "not_sampled": "predictions and labels of ids that no sample holds",
     "ignored": "predictions and labels of a model that no objective is about",
+    "undrawn": "predictions that were read when the sample of their day, or of a later one, had been drawn",
     "too_old": "predictions from before what is kept",
     "dropped": "predictions given up while they waited, since there were too many",
     "expired": "predictions given up while they waited, since they were too old",

@@ -21,7 +21,7 @@ from otelslo.label_record import Label
 from otelslo.rowkey import RowKey
 from otelslo.window import DAY_NS
 
-_SECRET, _HOW_MANY = "label_secret", "predictions_kept"
+_SECRET, _HOW_MANY, _DRAWN = "label_secret", "predictions_kept", "drawn_until "
 _SLOT = ("predicted", "labelled", "lapsed", "gone", "corrected")
 _KEPT = "model, id, at_wall_ns, output, score, attributes, states, truth, truth_key, told_wall_ns"
 _AMONG = "(SELECT value FROM json_each(?))"
@@ -175,6 +175,11 @@ class LabelBook:
         self._drop_draws([farthest])
         return farthest[3], farthest[4]
 
+    def drawn_until(self, slo: str) -> int:
+        """Before which time no candidate is entered any more, since the samples of those days have been drawn."""
+        found = self._db.execute("SELECT value FROM meta WHERE key = ?", (_DRAWN + slo,)).fetchone()
+        return int(found[0]) if found else 0
+
     def drawn(self, rows: Sequence[int], before_ns: int, limit: int) -> list[tuple[int, str, str]]:
         """(row, model, id) of these rows and the samples of days that begin before `before_ns`; they are not named
         again."""
@@ -184,6 +189,9 @@ class LabelBook:
             (_json(rows), before_ns, limit),
         ).fetchall()
         self._drop_draws(entry[:5] for entry in found)
+        for slo, day_ns in {entry[:2] for entry in found}:
+            until = (_DRAWN + slo, max(day_ns + DAY_NS, self.drawn_until(slo)))
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", until)
         return [(row, model, identity) for _, _, _, model, identity, row in found]
 
     def _drop_draws(self, entries: Iterable[tuple[Any, ...]]) -> None:

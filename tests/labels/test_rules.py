@@ -150,6 +150,24 @@ def test_what_falls_due_while_its_objective_is_out_of_force_waits_for_it(make_en
     assert left_over(engine) == [0, 0]
 
 
+def test_a_day_is_drawn_when_all_that_waited_was_read(make_engine: Any) -> None:
+    """Who stood still over midnight reads the day's predictions after it; who tells of a day that is drawn is counted
+    as such."""
+    drawn = SLO("drawn", indicator="accuracy", options={"sample": "2/d"}, target="90%", window="30d")
+    engine = make_engine(drawn)
+    for day in (3, 2):
+        at_s = engine.clock.wall_ns() / 1e9 - day * 86_400
+        for name in "abc":
+            engine.log_prediction("shop", id=f"{name}{day}", output=1, at=at_s)
+            engine.log_label("shop", id=f"{name}{day}", truth=1)
+    turn(engine)
+    assert counts(engine, "drawn") == Counts(4, 0, 0)
+    engine.log_prediction("shop", id="late", output=1, at=engine.clock.wall_ns() / 1e9 - 3 * 86_400)
+    turn(engine)
+    assert counts(engine, "drawn") == Counts(4, 0, 0)
+    assert engine.runner.store.labels.counters()["shop"]["undrawn"] == 1
+
+
 def left_over(engine: Engine) -> list[int]:
     return [
         engine.runner.store._fetch(f"SELECT count(*) FROM {table}", ())[0][0] for table in ("label_due", "label_draws")

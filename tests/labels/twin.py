@@ -46,6 +46,7 @@ class Twin:
         self.waiting: list[tuple[Label, int]] = []
         self.counters: Counter[str] = Counter()
         self.corrected: Counter[tuple[str, int]] = Counter()
+        self.drawn_until_ns = 0
         self.groups: dict[str, set] = {slo.name: set() for slo in slos}
 
     def turn(self, records: list[Prediction | Label], now_ns: int) -> None:
@@ -93,7 +94,8 @@ class Twin:
             state["is"] = "maintained"
         elif slo.name == "precise":
             day_ns = one["at"] // DAY_NS * DAY_NS
-            if now_ns >= day_ns + DAY_NS + GRACE_NS:
+            if day_ns < self.drawn_until_ns:
+                self.counters["undrawn"] += 1
                 return
             state |= {"is": "candidate", "day": day_ns}
         else:
@@ -168,6 +170,7 @@ class Twin:
             if state is not None and state["is"] == "candidate" and state["day"] + DAY_NS + GRACE_NS <= now_ns:
                 day = f"2023-11-{15 + (state['day'] - NOON_NS // DAY_NS * DAY_NS) // DAY_NS:02}"
                 pools.setdefault(state["day"], []).append((sampling.position(one["id"], day), one["id"], one))
+        self.drawn_until_ns = max([self.drawn_until_ns, *(day_ns + DAY_NS for day_ns in pools)])
         for pool in pools.values():
             for place, (_, _, one) in enumerate(sorted(pool, key=lambda entry: entry[:2])):
                 if place >= 2:
