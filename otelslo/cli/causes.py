@@ -37,6 +37,8 @@ def burned(
     for status in losing[:MOST_OBJECTIVES]:
         mine = [cause for cause in causes if (cause.slo, cause.group) == (status.slo, status.group)]
         mine_by_reason = reasons.get((status.slo, status.group), {})
+        if not mine and not mine_by_reason:  # slices without any event may be bad
+            continue
         out.print(_reasons(status, mine_by_reason, tables.glyphs(out), now_wall_ns))
         if mine:
             out.print(Padding(_shares(mine, now_wall_ns), (0, 0, 0, 2)))
