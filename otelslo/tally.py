@@ -134,7 +134,8 @@ class Tally:
         return Counts(taken.good, taken.bad)
 
     def empty_slices(self, start_ns: int) -> int:
-        """Closed slices from `start_ns` on that had no valid event, whatever they count as."""
+        """Closed slices from `start_ns` on that had no valid event, whatever they count as, but for those that were
+        excluded since."""
         return 0 if self._slices is None else self._lined().empty(start_ns)
 
     def unattended_slices(self, start_ns: int) -> int | None:
@@ -287,8 +288,9 @@ class Line:
                 del sums[:gone]
 
     def _append(self, number: int, events: Counts, shed: int, nobody: Callable[[int, int], bool] | None) -> None:
-        is_empty, length_ns, rate = events.valid == 0, self._slices.length_ns, self._slices.rate
-        gone = is_empty and self._is_cut(number)
+        length_ns, rate = self._slices.length_ns, self._slices.rate
+        gone = events.valid == 0 and self._is_cut(number)
+        is_empty = events.valid == 0 and not gone
         alone = is_empty and nobody is not None and nobody(number * length_ns, (number + 1) * length_ns)
         units = Counts(excluded=self._slices.parts) if gone else self._slices.of(events, shed, attended=not alone)
         if rate is not None:

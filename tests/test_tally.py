@@ -77,16 +77,20 @@ class Played:
                 found += Counts(**{outcome: 1})
         return found
 
-    def sliced(self, slices, first, cut=()):
-        """Units of the closed slices from number `first` on, since the row's birth."""
+    def each_slice(self, slices, first, cut=()):
+        """Start, end and units of the closed slices from number `first` on, since the row's birth; whether it is
+        empty, and no exclusion has made it so."""
         born_ns = self.engine.ring.reader.row_birth_ns(self.engine.objectives[0].rows[None])
-        total = Counts()
         for number in range(max(first, born_ns // slices.length_ns), self.now_ns // slices.length_ns):
             start_ns, end_ns = number * slices.length_ns, (number + 1) * slices.length_ns
             events = self.between(start_ns, end_ns, cut)
             hidden = events.valid == 0 and any(a < end_ns and b > start_ns for a, b in cut)
-            total += Counts(excluded=slices.parts) if hidden else slices.of(events)
-        return total
+            units = Counts(excluded=slices.parts) if hidden else slices.of(events)
+            yield start_ns, end_ns, units, events.valid == 0 and not hidden
+
+    def sliced(self, slices, first, cut=()):
+        """Their units together."""
+        return sum((units for _, _, units, _ in self.each_slice(slices, first, cut)), Counts())
 
 
 def cuts(played, spans):
@@ -129,6 +133,7 @@ def test_slices_from_the_same_events(make_engine, steps, spans, minutes, method,
         status = played.status(marked, book)
         first = -(-(played.now_ns - WINDOW_NS) // slices.length_ns)
         assert status.counts == played.sliced(slices, first, cut)
+        assert status.empty_slices == sum(empty for *_, empty in played.each_slice(slices, first, cut))
     last_hour = played.sliced(slices, played.now_ns // slices.length_ns - 30 // minutes, cut)
     assert (status.burn["30m"] is None) == (last_hour.valid == 0)
     if last_hour.valid:
@@ -173,6 +178,15 @@ def test_planned_spending_is_shown_apart_and_stays_spent(make_engine):
     assert (status.counts.bad, status.planned_bad) == (6, 3)
     aside = Annotation(1, "release", None, at_ns, None, "2", "", False, 0)
     assert played.status(Marked((), (aside,))).planned_bad == 0
+
+
+def test_an_empty_slice_that_was_cut_is_not_told_as_empty():
+    """Neither empty nor unattended: what was in it is not known."""
+    line = Line(
+        Slices("timeslices", MINUTE_NS, Fraction(1, 2), empty="bad", unattended="bad"), [(60 * 10**9, 2 * 60 * 10**9)]
+    )
+    line.extend(lambda at_ns: Counts(), 0, 4 * MINUTE_NS, nobody=lambda start_ns, end_ns: start_ns < 2 * MINUTE_NS)
+    assert (line.since(0), line.empty(0), line.unattended(0)) == (Counts(0, 3, 1), 3, 1)
 
 
 def test_a_calendar_window_begins_at_midnight(make_engine):

@@ -170,7 +170,7 @@ def _slices(status: Status, g: Glyphs) -> Text:
     if status.load is not None:
         if counts.excluded:
             text.append(f" {g.dot} {counts.excluded:,} of {counts.total:,} idle, {rule}", style="dim")
-    elif status.empty_slices > alone or (counts.excluded and not alone):
+    elif status.empty_slices > alone:
         of = f" of {units(status, counts.total)}" if counts.excluded else ""
         text.append(f" {g.dot} {status.empty_slices - alone:,}{of} empty, {rule}", style="dim")
     if alone:
