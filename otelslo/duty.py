@@ -147,7 +147,7 @@ class Duty:
 
     def _read_marks(self, since_wall_ns: int) -> Marked:
         notes = self._store.notes
-        exclusions, annotations = tuple(notes.exclusions()), tuple(notes.annotations(since_wall_ns))
+        exclusions, annotations = tuple(notes.exclusions()), tuple(notes.annotations(since_wall_ns - SNAP_NS))
         return Marked(exclusions, annotations, dated=self._dated.read())
 
 
