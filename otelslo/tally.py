@@ -144,6 +144,10 @@ class Tally:
         left = [(max(begin_ns, start_ns), end_ns) for begin_ns, end_ns in without(spans, self._excluded)]
         return sum(self.events(begin_ns, end_ns).bad for begin_ns, end_ns in left if end_ns > begin_ns)
 
+    def is_cut(self, start_ns: int) -> bool:
+        """Whether anything from `start_ns` on is excluded after the fact, be it that no event came in it."""
+        return any(end_ns > start_ns for _, end_ns in self._excluded)
+
     def empty_slices(self, start_ns: int) -> int:
         """Closed slices from `start_ns` on that had no valid event, whatever they count as, but for those that were
         excluded since."""
