@@ -24,6 +24,7 @@ Verdict = Literal["firing", "quiet", "unknown"]
 Event = Literal["firing", "resolved"]
 StateKey = tuple[str, str | None, str]  # objective, group, alert
 CountsOver = Callable[[int], Counts]
+Reaches = Callable[[int], bool]  # whether it reaches into the last so many ns
 
 PENDING, FIRING, RESOLVED = "pending", "firing", "resolved"
 FEWEST = 2  # with the guard on, one failure never fires: the first request of a night is no trend
@@ -32,6 +33,11 @@ RECOVERED = Fraction(1, 100)
 SHARE_FLOOR = Fraction(5, 100)
 SHARE_TIMES = 3
 SHARE_EVENTS = 20
+
+
+def never(length_ns: int) -> bool:
+    """Nothing reaches in."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,8 @@ def findings(
     firing: Collection[str] = (),
     events_over: CountsOver | None = None,
     parts: int = 1,
+    maintained: Reaches = never,
+    cut: Reaches = never,
 ) -> list[Finding]:
     """One finding for each alert of the plan, in its order.
 
@@ -67,17 +75,23 @@ def findings(
     would have been seen; `ever_valid` whether any valid one was. `firing` names the alerts that fire already: they go
     on while their windows say so, without another test of chance. Where counts are of slices, `events_over` are those
     of events, and a slice has `parts`.
+
+    `maintained` is of maintenance that was declared ahead, `cut` of what was excluded after the fact; each is asked
+    only where something hangs on it. While maintenance reaches into their windows, it is as planned that events are
+    excluded or none come, and EXCLUSION_SHARE and NO_DATA are unknown. So is NO_DATA where an exclusion after the fact
+    reaches in; but EXCLUSION_SHARE goes on then, since whoever hides failures so is to be seen.
     """
     counts_over = cache(counts_over)
     events_over = counts_over if events_over is None else events_over
     judge = _Tiers(plan, target, window_ns, counts_over, excess, parts)
     found = [judge.finding(tier, tier.name in firing) for tier in plan.tiers]
     if plan.no_data_ns is not None:
-        found.append(_no_data(plan.no_data_ns, events_over, observed_ns, ever_valid))
+        found.append(_no_data(plan.no_data_ns, events_over, observed_ns, ever_valid, maintained, cut))
     if plan.exhausted is not None:
         found.append(_exhausted(plan.exhausted, remaining_ratio, BUDGET_EXHAUSTED in firing))
     if plan.exclusion_share is not None:
-        found.append(_exclusion_share(plan.exclusion_share, events_over, plan.confidence, EXCLUSION_SHARE in firing))
+        fires = EXCLUSION_SHARE in firing
+        found.append(_exclusion_share(plan.exclusion_share, events_over, plan.confidence, fires, maintained))
     return found
 
 
@@ -149,12 +163,15 @@ class _Tiers:
         return spent / (counts.valid * allowance * share.denominator)
 
 
-def _no_data(length_ns: int, counts_over: CountsOver, observed_ns: int, ever_valid: bool) -> Finding:
+def _no_data(
+    length_ns: int, counts_over: CountsOver, observed_ns: int, ever_valid: bool, maintained: Reaches, cut: Reaches
+) -> Finding:
+    """A valid event ends it whatever was planned: there is data."""
     valid = counts_over(length_ns).valid
     verdict: Verdict = "firing"
     if valid or not ever_valid:
         verdict = "quiet"
-    elif observed_ns < length_ns:
+    elif observed_ns < length_ns or maintained(length_ns) or cut(length_ns):
         verdict = "unknown"
     return Finding(NO_DATA, TICKET, verdict, {"no_data_ns": length_ns, "valid": valid})
 
@@ -168,14 +185,17 @@ def _exhausted(severity: str, remaining_ratio: Fraction | None, fires: bool) -> 
     return Finding(BUDGET_EXHAUSTED, severity, "firing" if spent else "quiet", data)
 
 
-def _exclusion_share(severity: str, counts_over: CountsOver, confidence: Fraction | None, fires: bool) -> Finding:
-    """More than three times the week's share of all events, and more than 5 %, are excluded in the last hour."""
+def _exclusion_share(
+    severity: str, counts_over: CountsOver, confidence: Fraction | None, fires: bool, maintained: Reaches
+) -> Finding:
+    """More than three times the week's share of all events, and more than 5 %, are excluded in the last hour, and none
+    of it was declared ahead as maintenance."""
     hour, week = counts_over(HOUR_NS), counts_over(WEEK_NS)
     if not hour.excluded and not fires:
         return Finding(EXCLUSION_SHARE, severity, "quiet" if hour.total else "unknown")
     bar = max(SHARE_TIMES * (week.excluded_ratio or Fraction(0)), SHARE_FLOOR)
     verdict: Verdict = "unknown"
-    if hour.total:
+    if hour.total and not maintained(HOUR_NS):
         above = _above(hour.excluded, hour.total, bar)
         if above and not fires:
             above = hour.total >= SHARE_EVENTS

@@ -26,7 +26,7 @@ from otelslo.limit import Limit
 from otelslo.limits import LimitStatus, assess
 from otelslo.notes import SNAP_NS, Marked
 from otelslo.notice import Notice
-from otelslo.oncall import OnCall, Turn, shared, shown
+from otelslo.oncall import Maintained, OnCall, Turn, shared, shown, unmaintained
 from otelslo.outbox import StoredOutbox
 from otelslo.rowkey import RowKey
 from otelslo.snapshot import SavedLoss, Snapshot
@@ -105,9 +105,10 @@ class Duty:
         limits: Iterable[Limit] = (),
         defined: Collection[str] = (),
         between: Callable[[], None] = partial(time.sleep, 0),  # noqa: B008
+        maintained: Maintained = unmaintained,
     ) -> Turn:
         """What follows from this snapshot for all alerts, of the objectives that are `defined`; to be committed with
-        it. `between` is called before each objective."""
+        it. `between` is called before each objective, `maintained` asked about maintenance that was declared ahead."""
         kept = _Losses(self._store, snapshot, self._marked.dated)
 
         def losses(one: Judged, length_ns: int) -> list[SavedLoss]:
@@ -124,6 +125,7 @@ class Duty:
             self.limits(limits, snapshot.wall_ns),
             defined,
             between,
+            maintained,
         )
 
     def committed(self, turn: Turn, now_ns: int) -> None:
@@ -147,7 +149,7 @@ class Duty:
 
     def _read_marks(self, since_wall_ns: int) -> Marked:
         notes = self._store.notes
-        exclusions, annotations = tuple(notes.exclusions()), tuple(notes.annotations(since_wall_ns))
+        exclusions, annotations = tuple(notes.exclusions()), tuple(notes.annotations(since_wall_ns - SNAP_NS))
         return Marked(exclusions, annotations, dated=self._dated.read())
 
 

@@ -136,7 +136,7 @@ def _status(
         whole=window.whole,
         born_ns=born + offset,
         excluded_since=tally.excluded_since(start_ns),
-        planned_bad=sum(tally.events(max(a, start_ns), b).bad for a, b in planned if b > start_ns),
+        planned_bad=tally.bad_within(planned, start_ns),
         empty_slices=tally.empty_slices(start_ns),
         unattended_slices=tally.unattended_slices(start_ns),
         load=tally.load(start_ns),
@@ -146,16 +146,20 @@ def _status(
 def _spans(
     definition: Definition, rows: Rows, now_ns: int, marked: Marked
 ) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-    """Ring time of what is excluded after the fact, and of planned spending, of one objective."""
+    """Ring time of what is excluded after the fact, and of planned spending, of one objective; both in whole slots, so
+    that their counts are the same when they are old. An instant takes no time, so nothing is spent in it."""
     excluded = [
         snapped(rows.ring_at(one.start_wall_ns), rows.ring_at(one.end_wall_ns))
         for one in marked.exclusions
         if one.slo in (None, definition.name)
     ]
     planned = [
-        (rows.ring_at(one.start_wall_ns), now_ns + 1 if one.end_wall_ns is None else rows.ring_at(one.end_wall_ns))
+        snapped(
+            rows.ring_at(one.start_wall_ns),
+            now_ns + SNAP_NS if one.end_wall_ns is None else rows.ring_at(one.end_wall_ns),
+        )
         for one in marked.annotations
-        if one.planned and one.slo in (None, definition.name)
+        if one.planned and one.slo in (None, definition.name) and one.end_wall_ns != one.start_wall_ns
     ]
     return merged(excluded), merged(planned)
 

@@ -57,7 +57,7 @@ def explain(
         events: of the span, where slices are the unit; by default `counts`.
         reasons: bad events by reason since the row's birth.
         bad_by_group: bad events of the span by group, where `status` is of several groups.
-        excluded_since, planned_bad: of the span, as a Status has them of its window.
+        excluded_since, planned_bad: of the span, as a Status has them of its window (`planned_bad` in its unit).
         loss_classes: the class of each of the objective's bad reasons, as its Definition has them.
     """
     classes = loss_classes or {}
@@ -294,12 +294,13 @@ def percent(share: Fraction) -> str:
 
 
 def _units(one: Explanation, count: int) -> str:
-    slices = one.status.slices
-    if slices is None:
-        return f"{count:,}"
-    parts = slices.parts
-    number = f"{count // parts:,}" if count % parts == 0 else f"{count / parts:,.2f}"
-    return f"{number} slices"
+    return _number_of(one, count) + ("" if one.status.slices is None else " slices")
+
+
+def _number_of(one: Explanation, count: int) -> str:
+    """So many events, or slices; a ratio slice may be bad in part."""
+    parts = 1 if one.status.slices is None else one.status.slices.parts
+    return f"{count // parts:,}" if count % parts == 0 else f"{count / parts:,.2f}"
 
 
 def _span_text(one: Explanation) -> str:
@@ -339,7 +340,8 @@ def _beside(one: Explanation) -> list[str]:
         told = f"Excluded, in no number above: {one.events.excluded:,} events"
         lines.append(f"{told} ({after})" if since.valid else told)
     if one.planned_bad:
-        lines.append(f"Inside planned annotations: {one.planned_bad:,} bad events; they stay spent")
+        what = "events" if one.status.slices is None else "slices"
+        lines.append(f"Inside planned annotations: {_number_of(one, one.planned_bad)} bad {what}; they stay spent")
     return lines
 
 

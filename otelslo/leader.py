@@ -254,7 +254,12 @@ class Leader:
     def _turn(self, duty: Duty, judged: list[Judged], snapshot: Snapshot) -> Turn:
         engine = self._engine
         names = {one.name for one in tuple(engine.definitions)}
-        return duty.decide(judged, snapshot, engine.limits, names, self._breathe)
+        windows = {slo.name: slo.planned for slo in engine.slos if slo.planned}
+
+        def maintained(slo: str, start_wall_ns: int, end_wall_ns: int) -> bool:
+            return slo in windows and windows[slo].reaches(start_wall_ns, end_wall_ns)
+
+        return duty.decide(judged, snapshot, engine.limits, names, self._breathe, maintained)
 
     def _is_due(self) -> bool:
         return self.dispatch.due(time.monotonic_ns())

@@ -138,6 +138,7 @@ class Maintenance:
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.entries = tuple(entries)
         self._known = _Known(0, 0, 0, ())
+        self._past: Maintenance | None = None
 
     def __bool__(self) -> bool:
         """Whether any window is planned, past ones too."""
@@ -155,6 +156,15 @@ class Maintenance:
         edges = self._edges(wall_ns) if self.entries else ()
         at = bisect_right(edges, wall_ns)
         return edges[at] if at < len(edges) else None
+
+    def reaches(self, start_ns: int, end_ns: int) -> bool:
+        """Whether any moment of start <= t < end lies in a window."""
+        if not self.entries:
+            return False
+        # With a memory of its own: a look at what was a month ago would have requests look at the present anew.
+        past = self._past = self._past or Maintenance(self.entries)
+        change_ns = past.next_change(start_ns)
+        return past.active(start_ns) or (change_ns is not None and change_ns < end_ns)
 
     def upcoming(self, wall_ns: int, most: int) -> list[Window]:
         """The windows that end after `wall_ns`, each by itself, by their start."""

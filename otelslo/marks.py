@@ -10,7 +10,7 @@ from pathlib import Path
 
 from otelslo.errors import StateError
 from otelslo.exporters.sqlite_reader import Reader
-from otelslo.notes import Marked
+from otelslo.notes import SNAP_NS, Marked
 from otelslo.oncall import restored, shown
 
 EVERY_NS = 10 * 10**9
@@ -50,5 +50,5 @@ class Marks:
     def _read(self, since_wall_ns: int) -> Marked:
         notes = self._notes
         alerts = shown(restored(notes.alerts()))
-        exclusions, annotations = tuple(notes.exclusions()), tuple(notes.annotations(since_wall_ns))
+        exclusions, annotations = tuple(notes.exclusions()), tuple(notes.annotations(since_wall_ns - SNAP_NS))
         return Marked(exclusions, annotations, alerts, self._dated.read())

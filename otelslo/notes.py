@@ -28,7 +28,8 @@ class Exclusion:
 class Annotation:
     """Something that happened; `end_wall_ns` is None while it goes on.
 
-    What was spent inside planned ones is shown apart; it stays spent.
+    What was spent inside planned ones is shown apart; it stays spent. They take whole slots, as an exclusion does, and
+    of an objective in slices those that lie in them as a whole; one that is an instant holds nothing.
     """
 
     id: int
@@ -42,7 +43,8 @@ class Annotation:
     created_wall_ns: int
 
 
-# Exclusions made after the fact take whole slots of this length, so that they mean the same when they are old.
+# Exclusions made after the fact, and planned annotations, take whole slots of this length, so that they mean the same
+# when they are old.
 SNAP_NS = 300 * 10**9
 _APART_NS = 500_000_000  # the wall clock and ring time are never quite the same: 10:00 is a boundary all the same
 

@@ -23,7 +23,7 @@ from otelslo.exporters.sqlite_notes import AlertKey, Told
 from otelslo.limits import DELAYS_NS as LIMIT_DELAYS_NS
 from otelslo.limits import LimitStatus
 from otelslo.limits import findings as findings_of
-from otelslo.notes import Alerts
+from otelslo.notes import SNAP_NS, Alerts
 from otelslo.notice import Notice
 from otelslo.snapshot import Loss
 from otelslo.status import iso
@@ -34,8 +34,14 @@ EVERY_NS = 10 * 10**9
 CRASHED = "crashed"
 Excess = Callable[[Judged, int], int]  # an objective and group, the length of the window
 Tell = Callable[[Judged, Transition], Notice]
+Maintained = Callable[[str, int, int], bool]  # an objective; from when until when, Unix ns
 Of = tuple[str, str | None]
 States = Mapping[Of, Mapping[StateKey, AlertState]]
+
+
+def unmaintained(slo: str, start_wall_ns: int, end_wall_ns: int) -> bool:
+    """There is no maintenance."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +90,11 @@ class OnCall:
         limits: Iterable[LimitStatus] = (),
         defined: Collection[str] = (),
         between: Callable[[], None] = partial(time.sleep, 0),  # noqa: B008
+        maintained: Maintained = unmaintained,
     ) -> Turn:
         """The next turn; nothing is remembered until it is `committed`. `defined` are objectives that there are, also
         where nothing of them has been counted yet; `between` is called before each, by default for the app's threads.
+        `maintained` is whether maintenance that was declared ahead lies in a span.
         """
         draft = _Draft()
         for one in {(one.definition.name, one.status.group): one for one in judged}.values():
@@ -95,7 +103,7 @@ class OnCall:
             self._enter(
                 draft,
                 of,
-                partial(_stepped, one, now_wall_ns=now_wall_ns, excess=excess),
+                partial(_stepped, one, now_wall_ns=now_wall_ns, excess=excess, maintained=maintained),
                 partial(headline, one),
                 partial(tell, one),
                 self._told(one.definition.notify),
@@ -214,9 +222,10 @@ def _limit_stepped(
 
 
 def _stepped(
-    one: Judged, before: Mapping[StateKey, AlertState], now_wall_ns: int, excess: Excess
+    one: Judged, before: Mapping[StateKey, AlertState], now_wall_ns: int, excess: Excess, maintained: Maintained
 ) -> tuple[list[AlertState], list[Transition]]:
     definition, status = one.definition, one.status
+    wall_offset_ns = status.now_ns - one.now_ns
     found = findings(
         definition.alerts,
         status.target,
@@ -229,9 +238,18 @@ def _stepped(
         firing=firing_names(before, definition.name, status.group),
         events_over=one.tally.events_over,
         parts=1 if definition.slices is None else definition.slices.parts,
+        maintained=lambda length_ns: maintained(
+            definition.name, _since_ns(one, length_ns) + wall_offset_ns, status.now_ns + 1
+        ),
+        cut=lambda length_ns: one.tally.is_cut(_since_ns(one, length_ns)),
     )
     delays_ns = {tier.name: tier.for_ns for tier in definition.alerts.tiers if tier.for_ns}
     return step(before, definition.name, status.group, found, delays_ns, now_wall_ns)
+
+
+def _since_ns(one: Judged, length_ns: int) -> int:
+    """Where the counts of its last `length_ns` begin (ring time): with a whole slot, and the widest are as long."""
+    return (one.now_ns - length_ns) // SNAP_NS * SNAP_NS
 
 
 def _turned(after: AlertState, before: AlertState | None) -> bool:

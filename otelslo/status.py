@@ -53,8 +53,8 @@ class Status:
 
     `whole` is False where the ring does not reach back to the window's start: `counts` then begin at
     `observed_since_ns`. `reasons_total` is not of the window, but of all time since `born_ns`. `excluded_since` are
-    events that were good or bad until they were excluded after the fact, and `planned_bad` bad ones inside of planned
-    annotations.
+    events that were good or bad until they were excluded after the fact. `planned_bad` is what of `counts.bad` lies
+    inside of planned annotations.
     """
 
     slo: str

@@ -133,8 +133,24 @@ class Tally:
                 taken += self.events(max(begin_ns, start_ns), end_ns)
         return Counts(taken.good, taken.bad)
 
+    def bad_within(self, spans: Sequence[Span], start_ns: int) -> int:
+        """Bad units from `start_ns` on in these spans (in order, without overlap), without what was excluded since. A
+        slice is in a span if all of it is."""
+        if not spans:
+            return 0
+        if self._slices is not None:
+            line = self._lined()
+            return sum(line.bad_between(max(begin_ns, start_ns), end_ns) for begin_ns, end_ns in spans)
+        left = [(max(begin_ns, start_ns), end_ns) for begin_ns, end_ns in without(spans, self._excluded)]
+        return sum(self.events(begin_ns, end_ns).bad for begin_ns, end_ns in left if end_ns > begin_ns)
+
+    def is_cut(self, start_ns: int) -> bool:
+        """Whether anything from `start_ns` on is excluded after the fact, be it that no event came in it."""
+        return any(end_ns > start_ns for _, end_ns in self._excluded)
+
     def empty_slices(self, start_ns: int) -> int:
-        """Closed slices from `start_ns` on that had no valid event, whatever they count as."""
+        """Closed slices from `start_ns` on that had no valid event, whatever they count as, but for those that were
+        excluded since."""
         return 0 if self._slices is None else self._lined().empty(start_ns)
 
     def unattended_slices(self, start_ns: int) -> int | None:
@@ -287,8 +303,9 @@ class Line:
                 del sums[:gone]
 
     def _append(self, number: int, events: Counts, shed: int, nobody: Callable[[int, int], bool] | None) -> None:
-        is_empty, length_ns, rate = events.valid == 0, self._slices.length_ns, self._slices.rate
-        gone = is_empty and self._is_cut(number)
+        length_ns, rate = self._slices.length_ns, self._slices.rate
+        gone = events.valid == 0 and self._is_cut(number)
+        is_empty = events.valid == 0 and not gone
         alone = is_empty and nobody is not None and nobody(number * length_ns, (number + 1) * length_ns)
         units = Counts(excluded=self._slices.parts) if gone else self._slices.of(events, shed, attended=not alone)
         if rate is not None:
@@ -307,6 +324,12 @@ class Line:
     def since(self, start_ns: int) -> Counts:
         """Units of the closed slices that begin at `start_ns` or later."""
         return Counts(*(self._sum(sums, start_ns) for sums in self._sums[:3]))
+
+    def bad_between(self, start_ns: int, end_ns: int) -> int:
+        """Bad units of the closed slices that lie between the two as a whole."""
+        bad = self._sums[1]
+        last = min(max(end_ns // self._slices.length_ns - (self._first or 0), 0), len(bad) - 1)
+        return bad[last] - bad[min(self._before(start_ns), last)]
 
     def empty(self, start_ns: int) -> int:
         return self._sum(self._sums[3], start_ns)
@@ -345,3 +368,15 @@ def merged(spans: Sequence[Span]) -> tuple[Span, ...]:
         else:
             found.append((begin_ns, end_ns))
     return tuple(found)
+
+
+def without(spans: Sequence[Span], cut: Sequence[Span]) -> tuple[Span, ...]:
+    """What is left of the spans where the others are cut out; both in order and without overlap."""
+    found: list[Span] = []
+    for begin_ns, end_ns in spans:
+        for from_ns, to_ns in cut:
+            if from_ns < end_ns and to_ns > begin_ns:
+                found.append((begin_ns, from_ns))
+                begin_ns = to_ns
+        found.append((begin_ns, end_ns))
+    return tuple(span for span in found if span[1] > span[0])

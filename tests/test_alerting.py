@@ -278,6 +278,23 @@ def test_no_data(counts, ever_valid, observed_ns, expected):
     assert find(only(), lambda length_ns: counts, ever_valid=ever_valid, observed_ns=observed_ns) == {}
 
 
+def test_no_data_where_that_was_to_be_expected():
+    """In maintenance and in what was excluded after the fact; what is valid is data all the same."""
+    for name in ("maintained", "cut"):
+        for counts, ever_valid, expected in (
+            (Counts(), True, "unknown"),
+            (Counts(excluded=7), True, "unknown"),
+            (Counts(1), True, "quiet"),
+            (Counts(), False, "quiet"),
+        ):
+            asked: list[int] = []
+            reaches = {name: lambda length_ns, asked=asked: asked.append(length_ns) or True}
+            hour = {HOUR_NS: counts}.__getitem__
+            found = find(only(no_data_ns=HOUR_NS), hour, ever_valid=ever_valid, **reaches)
+            assert found["no-data"].verdict == expected
+            assert asked == ([HOUR_NS] if expected == "unknown" else [])
+
+
 def share(hour: Counts, week: Counts, confidence=Fraction(99, 100), **options) -> str:
     plan = only(exclusion_share="ticket", confidence=confidence)
     return find(plan, {HOUR_NS: hour, WEEK_NS: week}.__getitem__, **options)["exclusion-share"].verdict
@@ -302,6 +319,16 @@ def test_the_edges_of_the_exclusion_share():
     assert share(Counts(95, 0, 5), Counts(10**6, 0, 1), None) == "quiet"
     assert share(Counts(94, 0, 6), Counts(10**6, 0, 1), None) == "firing"
     assert share(Counts(0, 0, 1000), Counts(2, 0, 1), None) == "quiet"  # where a third always is, nothing is above
+
+
+def test_what_is_excluded_as_declared_is_no_exclusion_share():
+    """While maintenance reaches into the hour it neither begins nor ends; after the fact it goes on."""
+    week, firing = Counts(98_000, 0, 2_000), {"exclusion-share"}
+    for hour in (Counts(400, 0, 600), Counts(980, 0, 20)):
+        assert share(hour, week, maintained=lambda length_ns: length_ns == HOUR_NS) == "unknown"
+        assert share(hour, week, maintained=lambda length_ns: length_ns == HOUR_NS, firing=firing) == "unknown"
+    assert share(Counts(400, 0, 600), week, cut=lambda length_ns: True) == "firing"
+    assert share(Counts(1000), week, maintained=lambda length_ns: pytest.fail("nothing hangs on it")) == "quiet"
 
 
 def test_few_events_are_no_exclusion_share():

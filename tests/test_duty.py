@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 from drive import advance
 
@@ -309,6 +310,69 @@ def test_a_database_that_is_busy_at_first_keeps_nobody_off_duty(leading, monkeyp
         assert (engine.runner.leading, engine.runner.leader.duty) == (True, None)
     play(engine, 60, bad=1)
     assert "page-fast" in states(engine)
+
+
+def minutes(engine, number, good=0, excluded=0):
+    """As `play`, of so many of each in every minute, with a tick at its end; when something was told, in minutes."""
+    track, told = engine.track("job"), []
+    outcomes = np.repeat(np.array([0, 2], dtype=np.int8), (good, excluded))
+    for minute in range(number):
+        engine.record_many(track, outcomes, np.zeros(len(outcomes), dtype=np.int64))
+        advance(engine, s=60)
+        before = len(notices(engine))
+        engine.runner.tick()
+        told += [(minute + 1, n.event, n.alert) for n in notices(engine)[before:]]
+    return told
+
+
+WEEKLY = {"start": "2023-11-15T00:00Z", "duration": "2h", "rrule": "FREQ=WEEKLY"}
+A_WEEKS = 50_000  # events, beside which a few hours' are few
+UNTIL_IT_BEGINS = 107  # minutes: the clock starts at 22:13:20, and this is in its last one
+
+
+def test_what_is_excluded_as_declared_opens_no_ticket(leading):
+    """Events go on through two hours of maintenance; an hour after it the alert is as ever."""
+    engine = leading(maintenance=[WEEKLY])
+    minutes(engine, 1, good=A_WEEKS)
+    assert minutes(engine, UNTIL_IT_BEGINS - 1 + 120 + 70, good=20) == []
+    excluded = engine.status()[0].counts.excluded
+    assert 118 * 20 <= excluded <= 122 * 20
+    told = minutes(engine, 40, excluded=20)
+    assert [(event, alert) for _, event, alert in told] == [("firing", "exclusion-share")]
+
+
+def test_that_nothing_comes_in_maintenance_is_no_news(leading):
+    """It is once the alert's window has left the maintenance behind, and ends with the next event."""
+    engine = leading(maintenance=[WEEKLY], alerts={"no_data": "1h"})
+    assert minutes(engine, UNTIL_IT_BEGINS, good=1) == []
+    assert minutes(engine, 120) == []
+    ((minute, event, alert),) = minutes(engine, 70)
+    assert (event, alert) == ("firing", "no-data")
+    assert 60 <= minute <= 66
+    assert minutes(engine, 1, good=1) == [(1, "resolved", "no-data")]
+
+
+def test_an_alert_that_fires_goes_on_through_maintenance(leading):
+    """Whether what is excluded is as usual again, nobody knows by then."""
+    engine = leading(maintenance=[WEEKLY], alerts={"no_data": "30m"})
+    minutes(engine, 1, good=A_WEEKS)
+    minutes(engine, 39, good=20)
+    assert [alert for _, _, alert in minutes(engine, 67, excluded=20)] == ["exclusion-share", "no-data"]
+    assert minutes(engine, 120, good=20) == []
+    ended = {alert: minute for minute, event, alert in minutes(engine, 70, good=200) if event == "resolved"}
+    assert ended["no-data"] <= 2
+    assert 60 <= ended["exclusion-share"] <= 66
+
+
+def test_that_nothing_came_in_what_was_excluded_since_is_no_news(leading):
+    engine = leading(alerts={"no_data": "1h"})
+    minutes(engine, 10, good=1)
+    assert minutes(engine, 50) == []
+    wall_ns = engine.clock.wall_ns()
+    engine.runner.store.notes.exclude("calls", wall_ns - 50 * 60 * SECOND_NS, wall_ns, "an outage", wall_ns)
+    ((minute, event, alert),) = minutes(engine, 75)
+    assert (event, alert) == ("firing", "no-data")
+    assert 60 <= minute <= 70
 
 
 def test_losses_of_many_are_read_at_a_time(leading):

@@ -185,6 +185,14 @@ def test_excluded_and_planned_stand_apart():
     assert "Inside planned annotations: 7 bad events; they stay spent" in text
 
 
+def test_what_was_planned_is_told_in_the_unit_of_the_budget():
+    definition = replace(checkout, slices=Slices("ratio_timeslices", 5 * MINUTE_NS))
+    units = Counts(RATIO_PARTS * 9, RATIO_PARTS * 3)
+    for planned_bad, told in ((RATIO_PARTS * 3 // 2, "1.50"), (2 * RATIO_PARTS, "2")):
+        found = explain(status_of(units, definition), units, HOUR_NS, [], planned_bad=planned_bad)
+        assert f"Inside planned annotations: {told} bad slices; they stay spent" in explain_text(found)
+
+
 def test_what_came_with_requests_is_made_printable():
     text = explain_text(explain(MONTH, Counts(9, 1), HOUR_NS, [loss(route="/a\x1b[31m\nb\u202e" + "x" * 500)]))
     (line,) = [line for line in text if line.startswith("By route")]

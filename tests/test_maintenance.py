@@ -320,6 +320,26 @@ def test_what_is_remembered_changes_no_answer():
         assert (windows.active(at), windows.next_change(at)) == (new.active(at), new.next_change(at))
 
 
+def test_a_window_that_reaches_into_a_span():
+    """At its edges, and as one that looks at every change of the span."""
+    one = plan({"start": "2026-12-01T02:00Z", "duration": "2h"})
+    start, end = ns("2026-12-01T02:00Z"), ns("2026-12-01T04:00Z")
+    edges = [(start - 9, start), (start - 9, start + 1), (start + 1, start + 2), (end - 1, end + 9), (end, end + 9)]
+    assert [one.reaches(*edge) for edge in edges] == [False, True, True, True, False]
+    assert not Maintenance().reaches(0, 2**62)
+    entries = [
+        {"start": "2026-01-04 02:00", "duration": "2h", "rrule": "FREQ=WEEKLY", "timezone": "Europe/Paris"},
+        {"start": "2026-03-01T00:00Z", "duration": "20d"},
+    ]
+    windows, chance = plan(*entries), random.Random(11)
+    for _ in range(150):
+        at = chance.randrange(ns("2025-12-01T00:00Z"), ns("2027-01-01T00:00Z"))
+        until = at + chance.choice([1, HOUR_NS, DAY_NS, 40 * DAY_NS])
+        new = plan(*entries)
+        assert windows.reaches(at, until) == (new.active(at) or bool(changes(new, at, until)))
+        assert windows.active(until) == new.active(until)
+
+
 # ── what is refused ────────────────────────────────────────────────────────────────────────────────────────────────
 NIGHT = {"start": "2026-01-06 23:00", "duration": "1h", "timezone": "UTC"}
 

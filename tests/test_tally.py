@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -20,7 +21,7 @@ from otelslo.ring.collect import Collector
 from otelslo.ring.geometry import Geometry
 from otelslo.slices import RATIO_PARTS, Slices
 from otelslo.snapshot import Saved
-from otelslo.tally import Line, merged
+from otelslo.tally import Line, merged, without
 from otelslo.window import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
 
 GEOMETRY = Geometry(max_blocks=4, fine_slots=64, coarse_slots=400, snapshots=4, log_records=64)
@@ -78,16 +79,20 @@ class Played:
                 found += Counts(**{outcome: 1})
         return found
 
-    def sliced(self, slices, first, cut=()):
-        """Units of the closed slices from number `first` on, since the row's birth."""
+    def each_slice(self, slices, first, cut=()):
+        """Start, end and units of the closed slices from number `first` on, since the row's birth; whether it is
+        empty, and no exclusion has made it so."""
         born_ns = self.engine.ring.reader.row_birth_ns(self.engine.objectives[0].rows[None])
-        total = Counts()
         for number in range(max(first, born_ns // slices.length_ns), self.now_ns // slices.length_ns):
             start_ns, end_ns = number * slices.length_ns, (number + 1) * slices.length_ns
             events = self.between(start_ns, end_ns, cut)
             hidden = events.valid == 0 and any(a < end_ns and b > start_ns for a, b in cut)
-            total += Counts(excluded=slices.parts) if hidden else slices.of(events)
-        return total
+            units = Counts(excluded=slices.parts) if hidden else slices.of(events)
+            yield start_ns, end_ns, units, events.valid == 0 and not hidden
+
+    def sliced(self, slices, first, cut=()):
+        """Their units together."""
+        return sum((units for _, _, units, _ in self.each_slice(slices, first, cut)), Counts())
 
 
 def cuts(played, spans):
@@ -130,6 +135,7 @@ def test_slices_from_the_same_events(make_engine, steps, spans, minutes, method,
         status = played.status(marked, book)
         first = -(-(played.now_ns - WINDOW_NS) // slices.length_ns)
         assert status.counts == played.sliced(slices, first, cut)
+        assert status.empty_slices == sum(empty for *_, empty in played.each_slice(slices, first, cut))
     last_hour = played.sliced(slices, played.now_ns // slices.length_ns - 30 // minutes, cut)
     assert (status.burn["30m"] is None) == (last_hour.valid == 0)
     if last_hour.valid:
@@ -166,14 +172,102 @@ def test_what_is_excluded_means_the_same_when_it_is_old(make_engine):
     assert played.status(Marked((Exclusion(1, "others", at_ns, at_ns + 1, "", 0),))).excluded_since == Counts()
 
 
+def annotated(start_ns, end_ns, planned=True):
+    return Annotation(1, "release", None, start_ns, end_ns, "2", "", planned, 0)
+
+
 def test_planned_spending_is_shown_apart_and_stays_spent(make_engine):
     played = Played(make_engine, [("bad", 1, 5 * MINUTE_NS)] * 6)
     at_ns = played.events[3][0]
-    planned = Annotation(1, "release", None, at_ns, None, "2", "", True, 0)
-    status = played.status(Marked((), (planned,)))
+    status = played.status(Marked((), (annotated(at_ns, None),)))
     assert (status.counts.bad, status.planned_bad) == (6, 3)
-    aside = Annotation(1, "release", None, at_ns, None, "2", "", False, 0)
-    assert played.status(Marked((), (aside,))).planned_bad == 0
+    assert played.status(Marked((), (annotated(at_ns, None, planned=False),))).planned_bad == 0
+    assert played.status(Marked((), (annotated(at_ns, at_ns),))).planned_bad == 0  # an instant takes no time
+    assert played.status(Marked((), (annotated(played.now_ns + 1, None),))).planned_bad == 0  # it is still to come
+
+
+def within(moment_ns, spans):
+    return any(a <= moment_ns < b for a, b in spans)
+
+
+@PROPERTY
+@given(steps=STEPS, spans=SPANS, planned=SPANS)
+def test_planned_spending_without_what_was_excluded_since(make_engine, steps, spans, planned):
+    """Each bad event by itself: in a whole slot that was planned, and in none that was excluded."""
+    played = Played(make_engine, steps)
+    marked, cut = cuts(played, spans)
+    ends = [(played.now_ns - back_ns, played.now_ns - back_ns + length_ns) for back_ns, length_ns in planned]
+    status = played.status(replace(marked, annotations=tuple(annotated(a, b) for a, b in ends)))
+    slots, start_ns = [snapped(a, b) for a, b in ends], (played.now_ns - WINDOW_NS) // SNAP_NS * SNAP_NS
+    bad = [at_ns for at_ns, outcome in played.events if outcome == "bad" and at_ns >= start_ns]
+    assert status.planned_bad == sum(within(at_ns, slots) and not within(at_ns, cut) for at_ns in bad)
+    assert status.planned_bad <= status.counts.bad
+
+
+@PROPERTY
+@given(
+    steps=STEPS,
+    spans=SPANS,
+    planned=SPANS,
+    minutes=st.sampled_from([1, 5, 10]),
+    method=st.sampled_from(["timeslices", "ratio_timeslices"]),
+)
+def test_planned_spending_in_slices(make_engine, steps, spans, planned, minutes, method):
+    """In the unit of the budget: of each slice that lies in a planned span as a whole what is bad."""
+    bars = {"slice_target": "60%"} if method == "timeslices" else {}
+    played = Played(make_engine, steps, budgeting=method, slice=f"{minutes}m", empty_slices="bad", **bars)
+    slices = played.engine.definitions[0].slices
+    marked, cut = cuts(played, spans)
+    ends = [(played.now_ns - back_ns, played.now_ns - back_ns + length_ns) for back_ns, length_ns in planned]
+    book, marked = Book(), replace(marked, annotations=tuple(annotated(a, b) for a, b in ends))
+    slots = merged([snapped(a, b) for a, b in ends])
+    first = -(-(played.now_ns - WINDOW_NS) // slices.length_ns)
+    meant = [
+        units.bad
+        for start_ns, end_ns, units, _ in played.each_slice(slices, first, cut)
+        if any(a <= start_ns and end_ns <= b for a, b in slots)
+    ]
+    for _ in range(2):
+        assert played.status(marked, book).planned_bad == sum(meant)
+
+
+@pytest.mark.parametrize("objective", [{"window": "3h"}, {"budgeting": "timeslices", "slice": "1m", "slice_target": 1}])
+def test_what_was_planned_means_the_same_when_it_is_old(make_engine, objective):
+    """Whether or not the ring has slots finer than five minutes of it any more."""
+    steps = [("bad", 10, MINUTE_NS), ("good", 1, MINUTE_NS), ("bad", 2, MINUTE_NS), ("bad", 1, 12 * MINUTE_NS)]
+    played = Played(make_engine, [("good", 1, 4 * MINUTE_NS), *steps], **({"window": "3h"} | objective))
+    engine, (at_ns,) = played.engine, {at for at, _ in played.events[12:14]}
+    marked = Marked((), (annotated(at_ns - MINUTE_NS, at_ns + MINUTE_NS),))
+    slots = snapped(at_ns - MINUTE_NS, at_ns + MINUTE_NS)
+    fresh, expected = played.status(marked), played.between(*slots).bad
+    if fresh.slices is not None:
+        expected = len({at // MINUTE_NS for at, outcome in played.events if outcome == "bad" and within(at, [slots])})
+    assert fresh.planned_bad == expected > 0
+    for _ in range(8):
+        advance(engine, ns=7 * MINUTE_NS)
+        played.now_ns = engine.clock.ring_ns()
+        assert played.status(marked).planned_bad == expected
+
+
+def test_an_empty_slice_that_was_cut_is_not_told_as_empty():
+    """Neither empty nor unattended: what was in it is not known."""
+    line = Line(
+        Slices("timeslices", MINUTE_NS, Fraction(1, 2), empty="bad", unattended="bad"), [(60 * 10**9, 2 * 60 * 10**9)]
+    )
+    line.extend(lambda at_ns: Counts(), 0, 4 * MINUTE_NS, nobody=lambda start_ns, end_ns: start_ns < 2 * MINUTE_NS)
+    assert (line.since(0), line.empty(0), line.unattended(0)) == (Counts(0, 3, 1), 3, 1)
+
+
+@given(spans=SPANS, cut=SPANS)
+def test_spans_without_others(spans, cut):
+    """Second by second."""
+    spans, cut = (merged([(a // SECOND_NS, (a + b) // SECOND_NS) for a, b in each]) for each in (spans, cut))
+    left = without(spans, cut)
+    assert merged(left) == left
+    moments = range(0, 111 * 60)
+    assert [at for at in moments if within(at, left)] == [
+        at for at in moments if within(at, spans) and not within(at, cut)
+    ]
 
 
 def test_a_calendar_window_begins_at_midnight(make_engine):

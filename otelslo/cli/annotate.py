@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from otelslo.cli import notebook, state
-from otelslo.cli.exclude import told_errors, zoned
+from otelslo.cli.exclude import ahead_note, looked, slots_of, snap_note, told_errors, zoned
 from otelslo.cli.explain import definition_of
 from otelslo.cli.moments import Moments, of_option
+from otelslo.cli.state import View
 from otelslo.errors import BadValue, StateError
 from otelslo.exporters.sqlite_reader import Reader
 from otelslo.notes import ANNOTATION_KINDS, Annotation
@@ -21,8 +23,9 @@ from otelslo.window import parse_positive_duration
 _HELP = """Note a release, an incident, an experiment or maintenance beside the counts.
 
     Nothing is excluded by it: what is spent inside planned ones is shown apart, and stays spent. It is an instant
-    unless it has an end (--to) or goes on (--open). T is ISO 8601, local or with an offset, a time of today ("22:00"),
-    "now", "-2h" for ago, or "+2h".
+    unless it has an end (--to) or goes on (--open). A planned one is no instant, in which nothing could be spent; it
+    snaps outward to whole slots of 5 minutes, as exclusions do. T is ISO 8601, local or with an offset, a time of today
+    ("22:00"), "now", "-2h" for ago, or "+2h".
 
     \b
     Examples:
@@ -32,6 +35,7 @@ _HELP = """Note a release, an incident, an experiment or maintenance beside the 
       otelslo annotate experiment "half of the traffic to model B" --from now --to +2h --planned
 """
 _MOST = 10_000
+Extent = tuple[int, int | None]  # Unix ns; None: it goes on
 _WHAT = {
     "release": "A new version went out.",
     "incident": "Something broke.",
@@ -59,7 +63,7 @@ def _kind_command(kind: str) -> click.Command:
     @click.option("--open", "is_open", is_flag=True, help='It goes on, until "otelslo annotate end".')
     @click.option("--version", default="", help="Of what was released or tried.")
     @click.option("--slo", metavar="NAME", help="One objective. [all]")
-    @click.option("--planned", is_flag=True, help="What is spent meanwhile was meant, and is shown apart.")
+    @click.option("--planned", is_flag=True, help="What is spent until --to was meant, and is shown apart.")
     @_timezone
     @_json
     @_directory
@@ -68,6 +72,9 @@ def _kind_command(kind: str) -> click.Command:
     ) -> None:
         at = zoned(timezone)
         start_ns, end_ns = _extent(at, start, end, is_open)
+        if given["planned"] and start_ns == end_ns:
+            problem = "--planned is of what is spent meanwhile, and an instant takes no time"
+            raise click.UsageError(f"{problem}. Give an end, such as --to +30m, or --open while it goes on")
         _annotate(at, kind, start_ns, end_ns, text.strip(), as_json, **given)
 
     return add
@@ -97,7 +104,7 @@ def end(number: int, moment: str, timezone: str | None, as_json: bool, state_dir
                 raise BadValue(f"it began only at {at.text(one.start_wall_ns)}", "Give a later end")
         notes.end_annotation(number, end_ns, at.now_wall_ns)
         one = next(a for a in notes.annotations(limit=_MOST) if a.id == number)
-    _tell(at, one, as_json)
+    _tell(at, one, _slots(_view(state.directory(state_dir), [one]), one), as_json)
 
 
 @command.command("list")
@@ -113,7 +120,8 @@ def listed(last: str, timezone: str | None, as_json: bool, state_dir: str | None
     with told_errors():
         found = Reader(notebook.database_of(state.directory(state_dir))).notes.annotations(since_ns, _MOST)
     if as_json:
-        click.echo(json.dumps([_plain(one, at) for one in found], indent=2))
+        view = _view(state.directory(state_dir), found)
+        click.echo(json.dumps([_plain(one, at, _slots(view, one)) for one in found], indent=2))
     elif not found:
         click.echo(f"no annotations in the last {last}")
     else:
@@ -157,26 +165,41 @@ def _annotate(
     entry = (kind, slo, start_ns, end_ns, version, text, planned)
     with told_errors(), notebook.writing(path, at.now_wall_ns) as notes:
         number = notes.annotate(*entry, at.now_wall_ns)
-    _tell(at, Annotation(number, *entry, at.now_wall_ns), as_json)
+    one = Annotation(number, *entry, at.now_wall_ns)
+    _tell(at, one, _slots(_view(path, [one]), one), as_json)
 
 
-def _extent_text(one: Annotation, at: Moments) -> str:
-    if one.end_wall_ns is None:
-        return f"since {at.text(one.start_wall_ns)}"
-    return (
-        at.text(one.start_wall_ns)
-        if one.end_wall_ns == one.start_wall_ns
-        else at.span(one.start_wall_ns, one.end_wall_ns)
-    )
+def _view(path: Path, found: Sequence[Annotation]) -> View | None:
+    """Only for planned ones: others have no slots."""
+    return looked(path) if any(one.planned for one in found) else None
 
 
-def _plain(one: Annotation, at: Moments) -> dict[str, Any]:
+def _slots(view: View | None, one: Annotation) -> Extent | None:
+    """Unix ns of the whole slots whose spending is planned; None where it is not, or only the database is left."""
+    if not one.planned or one.end_wall_ns == one.start_wall_ns:
+        return None
+    end_ns = one.start_wall_ns if one.end_wall_ns is None else one.end_wall_ns
+    slots = slots_of(view, one.start_wall_ns, end_ns)
+    return None if slots is None else (slots[0], None if one.end_wall_ns is None else slots[1])
+
+
+def _extent_text(extent: Extent, at: Moments) -> str:
+    start_ns, end_ns = extent
+    if end_ns is None:
+        return f"since {at.text(start_ns)}"
+    return at.text(start_ns) if end_ns == start_ns else at.span(start_ns, end_ns)
+
+
+def _plain(one: Annotation, at: Moments, slots: Extent | None) -> dict[str, Any]:
     return {
         "number": one.id,
         "kind": one.kind,
         "slo": one.slo,
         "from": at.iso(one.start_wall_ns),
         "to": None if one.end_wall_ns is None else at.iso(one.end_wall_ns),
+        "slots": None
+        if slots is None
+        else {"from": at.iso(slots[0]), "to": None if slots[1] is None else at.iso(slots[1])},
         "version": one.version or None,
         "text": one.text,
         "planned": one.planned,
@@ -191,14 +214,18 @@ def _what(one: Annotation) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _tell(at: Moments, one: Annotation, as_json: bool) -> None:
+def _tell(at: Moments, one: Annotation, slots: Extent | None, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(_plain(one, at), indent=2))
+        click.echo(json.dumps(_plain(one, at, slots), indent=2))
         return
     from otelslo.cli.tables import clean
 
-    of = clean(one.slo) if one.slo else "all objectives"
-    click.echo(f"annotation {one.id}: {_what(one)}, {_extent_text(one, at)}, for {of}")
+    of, asked = clean(one.slo) if one.slo else "all objectives", (one.start_wall_ns, one.end_wall_ns)
+    click.echo(f"annotation {one.id}: {_what(one)}, {_extent_text(slots or asked, at)}, for {of}")
+    if slots is not None and slots != asked:
+        click.echo(snap_note(_extent_text(asked, at)))
+    if slots is not None and slots[1] is not None and (one.end_wall_ns or 0) <= at.now_wall_ns < slots[1]:
+        click.echo(ahead_note(at, slots[1], "planned"))
     if one.end_wall_ns is None:
         click.echo(f"It goes on until: otelslo annotate end {one.id}")
 
@@ -213,7 +240,8 @@ def _draw_list(found: Sequence[Annotation], at: Moments) -> None:
     for name in ("no.", "when", "what", "objective", "text"):
         table.add_column(name, overflow="fold")
     for one in found:
-        when = Text(_extent_text(one, at), style="yellow" if one.end_wall_ns is None else "")
+        extent = _extent_text((one.start_wall_ns, one.end_wall_ns), at)
+        when = Text(extent, style="yellow" if one.end_wall_ns is None else "")
         what, objective = _what(one), tables.clean(one.slo or "all")
         table.add_row(str(one.id), when, what, objective, Text(tables.clean(one.text, 400)))
     tables.console().print(table)

@@ -115,11 +115,11 @@ def listed(undone: bool, timezone: str | None, as_json: bool, state_dir: str | N
     with told_errors():
         found = Reader(notebook.database_of(path)).notes.exclusions(undone=undone)
     if as_json:
-        click.echo(json.dumps([_plain(one, at, _slots(_looked(path), one)) for one in found], indent=2))
+        click.echo(json.dumps([_plain(one, at, _slots(looked(path), one)) for one in found], indent=2))
     elif not found:
         click.echo("nothing is excluded after the fact")
     else:
-        _draw_list(found, at, _looked(path))
+        _draw_list(found, at, looked(path))
 
 
 @command.command("undo")
@@ -135,7 +135,7 @@ def undo(number: int, timezone: str | None, as_json: bool, state_dir: str | None
         one = next((e for e in notes.exclusions() if e.id == number), None)
         if one is None or not notes.undo_exclusion(number, at.now_wall_ns):
             raise click.UsageError(f"there is no exclusion {number} in force. See: otelslo exclude list --all")
-    view = _looked(path)
+    view = looked(path)
     moves = []
     if view is not None:
         moves = _moves(view, replace(view.marked, exclusions=(*view.marked.exclusions, one)), view.marked)
@@ -161,6 +161,34 @@ def told_errors() -> Iterator[None]:
         sys.exit(FAILED)
 
 
+def looked(path: Path) -> View | None:
+    """To show what can be shown; the database alone may be all that there is."""
+    try:
+        return state.look(path)
+    except StateError:
+        return None
+
+
+def slots_of(view: View | None, start_wall_ns: int, end_wall_ns: int) -> tuple[int, int] | None:
+    """Unix ns of the whole slots that a span takes; None where only the database is left."""
+    if view is None:
+        return None
+    ring_ns = view.rows.ring_at(start_wall_ns), view.rows.ring_at(end_wall_ns)
+    start_ns, end_ns = snapped(*ring_ns)
+    return start_wall_ns - (ring_ns[0] - start_ns), end_wall_ns + (end_ns - ring_ns[1])
+
+
+def snap_note(asked: str) -> str:
+    """Said where the slots are not what was asked for."""
+    return f"That is {asked} in whole slots of {SLOT}"
+
+
+def ahead_note(at: Moments, end_ns: int, so: str) -> str:
+    """Said where the last slot ends only at `end_ns`: what comes until then is `so` too."""
+    ahead = readable_duration((end_ns - at.now_wall_ns) // SECOND_NS * SECOND_NS)
+    return f"The last slot goes on for {ahead}: what comes in it is {so} too"
+
+
 def _look(path: Path) -> View:
     try:
         view = state.look(path)
@@ -171,14 +199,6 @@ def _look(path: Path) -> View:
         click.echo(f"error: {view.unread}", err=True)
         sys.exit(FAILED)
     return view
-
-
-def _looked(path: Path) -> View | None:
-    """To show what can be shown; the database alone may be all that there is."""
-    try:
-        return state.look(path)
-    except StateError:
-        return None
 
 
 # ── the span ──
@@ -198,12 +218,7 @@ def _refuse(view: View, at: Moments, start_ns: int, end_ns: int) -> None:
 
 
 def _slots(view: View | None, one: Exclusion) -> tuple[int, int] | None:
-    """Unix ns of the whole slots that it takes."""
-    if view is None:
-        return None
-    ring_ns = view.rows.ring_at(one.start_wall_ns), view.rows.ring_at(one.end_wall_ns)
-    start_ns, end_ns = snapped(*ring_ns)
-    return one.start_wall_ns - (ring_ns[0] - start_ns), one.end_wall_ns + (end_ns - ring_ns[1])
+    return slots_of(view, one.start_wall_ns, one.end_wall_ns)
 
 
 # ── what it moves ──
@@ -274,11 +289,9 @@ def _tell(view: View | None, at: Moments, one: Exclusion, moves: Sequence[Move],
     span = at.span(*slots) if slots is not None else at.span(one.start_wall_ns, one.end_wall_ns)
     out.print(Text.assemble(f"{what} ", (span, "bold"), f" of {tables.clean(one.slo or 'all objectives')}"))
     if slots is not None and slots != (one.start_wall_ns, one.end_wall_ns):
-        asked = at.span(one.start_wall_ns, one.end_wall_ns)
-        out.print(Text(f"That is {asked} in whole slots of {SLOT}", style="yellow"))
+        out.print(Text(snap_note(at.span(one.start_wall_ns, one.end_wall_ns)), style="yellow"))
     if slots is not None and one.undone_wall_ns is None and slots[1] > at.now_wall_ns:
-        ahead = readable_duration((slots[1] - at.now_wall_ns) // SECOND_NS * SECOND_NS)
-        out.print(Text(f"The last slot goes on for {ahead}: what comes in it is excluded too", style="yellow"))
+        out.print(Text(ahead_note(at, slots[1], "excluded"), style="yellow"))
     if moves:
         now = "count again" if one.undone_wall_ns is not None else "are excluded now"
         out.print(Text(f"Of these objectives so many events {'would be excluded' if not one.id else now}:"))

@@ -127,12 +127,12 @@ class Case:
         start_ns = self._window_start() if span_ns is None else view.slot_start(view.now_ns - span_ns)
         losses = self._losses(start_ns)  # before the counts, so that there are never more of them
         reasons, events = self._reasons(), self.over(start_ns, in_events=True)
-        counts = _sum(events)
+        units = events
         if self.definition.slices is not None:
-            counts = whole.counts if span_ns is None else _sum(self.over(start_ns))
+            units = [whole] if span_ns is None else self.over(start_ns)
         return explain(
             whole,
-            counts,
+            _sum(units),
             view.now_wall_ns - whole.start_ns if span_ns is None else span_ns,
             losses,
             by,
@@ -140,7 +140,7 @@ class Case:
             reasons=reasons,
             bad_by_group={one.group: one.counts.bad for one in events} if self.in_sum else None,
             excluded_since=sum((one.excluded_since for one in events), Counts()),
-            planned_bad=sum(one.planned_bad for one in events),
+            planned_bad=sum(one.planned_bad for one in units),
             loss_classes=self.definition.loss_classes,
         )
 

@@ -170,7 +170,7 @@ def _slices(status: Status, g: Glyphs) -> Text:
     if status.load is not None:
         if counts.excluded:
             text.append(f" {g.dot} {counts.excluded:,} of {counts.total:,} idle, {rule}", style="dim")
-    elif status.empty_slices > alone or (counts.excluded and not alone):
+    elif status.empty_slices > alone:
         of = f" of {units(status, counts.total)}" if counts.excluded else ""
         text.append(f" {g.dot} {status.empty_slices - alone:,}{of} empty, {rule}", style="dim")
     if alone:
@@ -202,7 +202,9 @@ def _apart(status: Status) -> list[str]:
     if gone.valid:
         found.append(f"{gone.good:,} good and {gone.bad:,} bad events excluded after the fact")
     if status.planned_bad:
-        found.append(f"{status.planned_bad:,} bad event{'s' * (status.planned_bad != 1)} in planned work, spent")
+        what = "event" if status.slices is None else "slice"
+        many = "" if status.planned_bad == (1 if status.slices is None else status.slices.parts) else "s"
+        found.append(f"{units(status, status.planned_bad)} bad {what}{many} in planned work, spent")
     return found
 
 

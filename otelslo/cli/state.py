@@ -135,7 +135,7 @@ class View:
             history = History(self._database)
             notes, dated = history.notes, history.dated().read()
             alerts = shown(restored(notes.alerts()))
-            return Marked(tuple(notes.exclusions()), tuple(notes.annotations(max(0, since_ns))), alerts, dated), ""
+            return Marked(tuple(notes.exclusions()), tuple(notes.annotations(since_ns - SNAP_NS)), alerts, dated), ""
         except StateError as e:
             lost = has_notes(self._database) is not False
             return (

@@ -54,6 +54,7 @@ def test_extents(engine: Engine) -> None:
         "slo": "answers",
         "from": "2023-11-15T10:50:00+01:00",
         "to": "2023-11-15T11:20:00+01:00",
+        "slots": {"from": "2023-11-15T10:50:00+01:00", "to": "2023-11-15T11:20:00+01:00"},
         "version": None,
         "text": "model B",
         "planned": True,
@@ -111,11 +112,88 @@ def test_what_was_spent_inside_planned_ones_is_shown_apart(engine: Engine) -> No
     assert "Inside planned annotations: 4 bad events; they stay spent" in drawn
 
 
+def test_planned_ones_take_whole_slots_and_say_so(engine: Engine) -> None:
+    """In the words of `otelslo exclude add`."""
+    given = ("experiment", "--planned", "--timezone", "UTC")
+    assert run(engine, *given, "--from", "09:32", "--to", "09:34").stdout == (
+        "annotation 1: planned experiment, 2023-11-15 09:30:00 to 09:35:00 UTC, for all objectives\n"
+        "That is 2023-11-15 09:32:00 to 09:34:00 UTC in whole slots of 5 min\n"
+    )
+    assert "whole slots" not in run(engine, *given, "--from", "09:30", "--to", "09:45").stdout
+    advance(engine, s=120)
+    ongoing = run(engine, *given, "--from", "10:01", "--open").stdout.splitlines()
+    assert ongoing[0] == "annotation 3: planned experiment, since 2023-11-15 10:00:00 UTC, for all objectives"
+    assert ongoing[1] == "That is since 2023-11-15 10:01:00 UTC in whole slots of 5 min"
+    ended = run(engine, "end", 3, "--timezone", "UTC").stdout
+    assert "2023-11-15 10:00:00 to 10:05:00 UTC" in ended
+    assert "The last slot goes on for 3 min: what comes in it is planned too" in ended
+    assert "goes on" not in run(engine, *given, "--to", "+31m").stdout
+    run(engine, "release", "--to", "+1m")
+    listed = json.loads(run(engine, "list", "--json", "--timezone", "UTC").stdout)
+    assert [one["slots"] and one["slots"]["to"] for one in sorted(listed, key=lambda one: one["number"])] == [
+        *("2023-11-15T09:35:00+00:00", "2023-11-15T09:45:00+00:00", "2023-11-15T10:05:00+00:00"),
+        *("2023-11-15T10:35:00+00:00", None),
+    ]
+
+
+def test_what_was_planned_does_not_change_when_it_is_old(engine: Engine) -> None:
+    """Ten failures at 10:01, two at 10:03; 10:02 to 10:04 was planned, and hours later there is only the slot."""
+    for seconds, bad in ((60, 10), (120, 2), (120, 0)):
+        advance(engine, s=seconds)
+        record(engine, "rank", bad=bad)
+    given = ("--planned", "--from", "10:02", "--to", "10:04", "--timezone", "UTC")
+    assert "whole slots of 5 min" in run(engine, "experiment", *given).stdout
+    for hours in (0, 2, 3, 3, 24):
+        advance(engine, s=3600 * hours)
+        found = json.loads(invoke("status", "--json", "--state-dir", engine.state_dir).stdout)
+        assert [(one["bad"], one["planned_bad"]) for one in found] == [(12, 12), (12, 12)], hours
+
+
+def test_what_was_excluded_after_the_fact_is_not_spent(engine: Engine) -> None:
+    record(engine, "rank", good=9, bad=2)
+    advance(engine, s=600)
+    record(engine, "rank", bad=4)
+    advance(engine, s=600)
+    run(engine, "experiment", "--planned", "--from", "10:00", "--to", "10:20", "--timezone", "UTC")
+    span = ("--from", "10:10", "--to", "10:20", "--timezone", "UTC", "--state-dir", engine.state_dir)
+    assert invoke("exclude", "add", "a provider was down", *span).exit_code == 0
+    drawn = " ".join(invoke("status", "--state-dir", engine.state_dir).stdout.split())
+    assert "0 good and 4 bad events excluded after the fact; 2 bad events in planned work, spent" in drawn
+    drawn = invoke("explain", "answers", "--state-dir", engine.state_dir).stdout
+    assert "Inside planned annotations: 2 bad events; they stay spent" in drawn
+
+
+def test_slices_are_the_unit_of_what_was_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three failures in a slice that is good nevertheless, then a bad slice."""
+    bar = {"budgeting": "timeslices", "slice": "5m", "slice_target": "90%", "target": "50%"}
+    with turned(monkeypatch, tmp_path / "state", SLO("answers", match={"kind": "call"}, **bar)) as engine:
+        engine.runner.tick()
+        record(engine, "rank", good=97, bad=3)
+        advance(engine, s=300)
+        run(engine, "experiment", "--planned", "--from", "-5m", "--to", "now")
+        directory = ("--state-dir", engine.state_dir)
+        assert "planned work" not in invoke("status", *directory).stdout
+        assert "planned annotations" not in invoke("explain", "answers", *directory).stdout
+        record(engine, "rank", bad=5)
+        advance(engine, s=300)
+        run(engine, "experiment", "--planned", "--from", "-5m", "--to", "now")
+        assert "1 bad slice in planned work, spent" in " ".join(invoke("status", *directory).stdout.split())
+        (found,) = json.loads(invoke("status", "--json", *directory).stdout)
+        assert (found["unit"], found["bad"], found["planned_bad"]) == ("timeslices", 1, 1)
+        for span in ((), ("--last", "10m")):
+            told = invoke("explain", "answers", *span, *directory).stdout
+            assert "Inside planned annotations: 1 bad slices; they stay spent" in told
+            (data,) = json.loads(invoke("explain", "answers", *(span or ("--last", "1h")), "--json", *directory).stdout)
+            assert data["planned_bad"] == 1
+
+
 def test_usage(engine: Engine) -> None:
     for arguments, words in (
         (("relase",), "relase"),
         (("release", "--open", "--to", "now"), "--open and --to exclude each other"),
         (("release", "--to", "-1h"), "Give an end after the beginning"),
+        (("release", "--planned"), "Give an end, such as --to +30m, or --open"),
+        (("release", "--planned", "--from", "-1h", "--to", "-1h"), "Give an end, such as --to +30m, or --open"),
         (("release", "--slo", "answer"), "Did you mean 'answers'?"),
         (("release", "--from", "soon"), "is no time"),
         (("release", "--timezone", "CETT"), "time zone"),
