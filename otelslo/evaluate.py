@@ -21,7 +21,7 @@ from otelslo.status import Status, assess
 from otelslo.tally import CountSince, Line, Looks, Rows, Span, Still, Tally, merged
 from otelslo.window import WEEK_NS
 
-__all__ = ["Book", "CountSince", "Judged", "Rows", "Traffic", "statuses", "traffic"]
+__all__ = ["Book", "CountSince", "Judged", "Rows", "Traffic", "excluded_spans", "statuses", "traffic"]
 
 
 def _nothing() -> None:
@@ -147,17 +147,18 @@ def _spans(
     definition: Definition, rows: Rows, now_ns: int, marked: Marked
 ) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
     """Ring time of what is excluded after the fact, and of planned spending, of one objective."""
-    excluded = [
-        snapped(rows.ring_at(one.start_wall_ns), rows.ring_at(one.end_wall_ns))
-        for one in marked.exclusions
-        if one.slo in (None, definition.name)
-    ]
     planned = [
         (rows.ring_at(one.start_wall_ns), now_ns + 1 if one.end_wall_ns is None else rows.ring_at(one.end_wall_ns))
         for one in marked.annotations
         if one.planned and one.slo in (None, definition.name)
     ]
-    return merged(excluded), merged(planned)
+    return excluded_spans(definition.name, rows, marked), merged(planned)
+
+
+def excluded_spans(slo: str, rows: Rows, marked: Marked) -> tuple[Span, ...]:
+    """Ring time of what is excluded after the fact of an objective, in whole slots."""
+    of_it = [one for one in marked.exclusions if one.slo in (None, slo)]
+    return merged([snapped(rows.ring_at(one.start_wall_ns), rows.ring_at(one.end_wall_ns)) for one in of_it])
 
 
 def _reasons(rows: Rows, row: int) -> dict[str, int]:
