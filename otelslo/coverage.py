@@ -26,7 +26,8 @@ class Coverage:
     `pending` still wait, `lapsed` waited longer than `label_within`, `gone` were given up (too old, too many, purged).
     `mature` are those older than `within_ns`, to the slot of 5 minutes; None where nothing says how long labels take.
     `corrections` are outcomes that a later label changed. `counts` are the events of the SLI, and None where it is one
-    of days or of slices, which predictions cannot be added to; `unknown` are predictions that nothing was counted of, since no label came.
+    of days or of slices, which predictions cannot be added to; `unknown` are predictions that nothing was counted of,
+    since no label came.
     """
 
     predictions: int

@@ -104,7 +104,8 @@ def judged(
             tally = Tally(own, row, now_ns, definition.slices, excluded, counter, line, its, shed_row)
             status = _status(definition, group, own, row, now_ns, tally, planned)
             alerts = marked.alerts.get((definition.name, group))
-            status = replace(status, alerts=tuple(alerts)) if alerts else status
+            if alerts or dated is not None:
+                status = replace(status, alerts=tuple(alerts or ()), dated=dated is not None)
             found.append(Judged(definition, status, tally, every.row_name(row).text(), now_ns))
             between()
     return found

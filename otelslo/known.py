@@ -6,11 +6,13 @@ One way for `otelslo status` and for all that is exported, so that both leave ou
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from otelslo.coverage import Coverage, coverage_of, spans_to_sum
 from otelslo.dated import apart_ns
 from otelslo.definition import Definition
+from otelslo.errors import StateError
 from otelslo.evaluate import Rows, excluded_spans
 from otelslo.kept import Row, SlotCounts
 from otelslo.notes import Marked
@@ -47,3 +49,16 @@ def coverages(
         slots = [labels.between(row.number, *span) for span in spans]
         known[row.slo, row.group] = coverage_of(row, slots, counts, status.now_ns)
     return known
+
+
+def with_known(
+    definitions: Iterable[Definition], found: Sequence[Status], labels: Labels, rows: Rows, marked: Marked
+) -> list[Status]:
+    """The same statuses, with what is known of their predictions; without where the history cannot be read."""
+    if not any(one.dated for one in found):
+        return list(found)
+    try:
+        known = coverages(definitions, found, labels, rows, marked)
+    except StateError:
+        return list(found)
+    return [replace(one, known=known.get((one.slo, one.group))) if one.dated else one for one in found]
