@@ -189,7 +189,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "judge": {"__init__", "default", "errors", "labelled", "quality", "switch", "window"},
     "__main__": {"cli"},
     "cli": ENGINE
-    | {"__init__", "applying", "asgi", "capacity", "channels", "cli", "coverage", "default", "drift"}
+    | {"__init__", "applying", "asgi", "capacity", "channels", "cli", "coverage", "dated", "default", "drift"}
     | {"edge", "engine", "explain", "explanation", "exporters", "frameworks", "inbox", "joined", "kept", "known"}
     | {"label_lines", "label_record", "lint", "notice", "oncall", "openslo", "quality", "routes", "runner"},
     "label_record": {"errors", "labelled"},

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import yaml
 
+from otelslo.cli.days import Days, days
 from otelslo.cli.history import SavedRows
 from otelslo.cli.notebook import has_notes
 from otelslo.clock import SystemClock, same_boot
 from otelslo.config import DEFAULT_FILE, ENV_CONFIG, LARGEST_FILE_BYTES
+from otelslo.dated import apart_ns
 from otelslo.definition import FIRST_EXCLUDED, Definition
 from otelslo.errors import DefinitionError, StateError
 from otelslo.evaluate import Rows, Traffic, excluded_spans, statuses, traffic
@@ -155,6 +157,13 @@ class View:
         except StateError:
             return {}
 
+    def days(self, found: Sequence[Status]) -> Days:
+        """What the newest days of each daily objective and group were worth."""
+        try:
+            return days(self.definitions, found, History(self._database).labels, self.marked.dated, self._is_out)
+        except StateError:
+            return {}
+
     def traffic(self) -> list[Traffic]:
         """Of the last five minutes; the history alone has none."""
         return [] if self.reader is None else list(traffic(self.reader, self.now_ns, TRAFFIC_WINDOW_NS))
@@ -251,6 +260,11 @@ class View:
     def excluded_spans(self, slo: str) -> tuple[Span, ...]:
         """Ring time of what is excluded after the fact of an objective."""
         return excluded_spans(slo, self.rows, self.marked)
+
+    def _is_out(self, slo: str, slot_wall_ns: int) -> bool:
+        """Whether a dated slot is excluded after the fact of an objective."""
+        at_ns = slot_wall_ns - apart_ns(self.rows.wall_offset_ns())
+        return any(begin_ns <= at_ns < end_ns for begin_ns, end_ns in self.excluded_spans(slo))
 
     def _is_excluded(self, one: SavedLoss, spans: dict[str, tuple[Span, ...]]) -> bool:
         slo = RowKey.parse(one.row_key or "").slo if self.marked.exclusions else ""
