@@ -16,7 +16,6 @@ from otelslo.dated import SLOT_NS, slot_of
 from otelslo.kept import Row, SlotCounts
 
 Span = tuple[int, int]  # start and end, Unix ns
-_FOREVER_NS = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +86,12 @@ class Coverage:
 
 
 def spans_to_sum(row: Row, start_wall_ns: int, now_wall_ns: int, excluded: Iterable[Span]) -> list[Span]:
-    """The window from `start_wall_ns` in pieces whose slots may be taken as one: without the spans that are excluded
-    (in order, in whole slots), and divided where predictions are mature. All in Unix ns."""
-    edges, begin_ns = list[Span](), slot_of(start_wall_ns)
-    for out_ns, back_ns in [*excluded, (_FOREVER_NS, _FOREVER_NS)]:
-        if out_ns > begin_ns:
-            edges.append((begin_ns, out_ns))
+    """The window from `start_wall_ns` to the slot that holds now, in pieces whose slots may be taken as one: without
+    the spans that are excluded (in order, in whole slots), and divided where predictions are mature. All in Unix ns."""
+    edges, begin_ns, end_ns = list[Span](), slot_of(start_wall_ns), slot_of(now_wall_ns) + SLOT_NS
+    for out_ns, back_ns in [*excluded, (end_ns, end_ns)]:
+        if min(out_ns, end_ns) > begin_ns:
+            edges.append((begin_ns, min(out_ns, end_ns)))
         begin_ns = max(begin_ns, back_ns)
     if row.within_ns is None:
         return edges

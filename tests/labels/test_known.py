@@ -90,7 +90,8 @@ def test_spans_hold_each_slot_once_and_none_that_is_excluded(
     row = Row(1, "key", "right", "m", None, within_ns, "excluded")
     gone = {slot for first, length in cuts for slot in range(first, first + length)}
     excluded = [(slot * SLOT_NS, (slot + 1) * SLOT_NS) for slot in sorted(gone)]
-    kept = {slot: count for slot, count in predicted.items() if slot not in gone and slot >= start_ns // SLOT_NS}
+    seen = range(start_ns // SLOT_NS, now_ns // SLOT_NS + 1)
+    kept = {slot: count for slot, count in predicted.items() if slot not in gone and slot in seen}
     naive = [SlotCounts(slot * SLOT_NS, count) for slot, count in kept.items()]
     summed = [
         SlotCounts(a, sum(count for slot, count in predicted.items() if a <= slot * SLOT_NS < b))
