@@ -14,6 +14,7 @@ from otelslo.rowkey import RowKey
 
 NAME, OUTCOME, REASON, WINDOW, GROUP = "slo.name", "slo.outcome", "slo.reason", "slo.window", "slo.group"
 KIND, ROUTE = "slo.kind", "http.route"
+LABEL_STATE = "slo.label.state"
 ALERT, SEVERITY = "slo.alert.name", "slo.alert.severity"
 CHANNEL, DELIVERY = "otelslo.channel", "otelslo.outcome"
 

@@ -12,8 +12,10 @@ from fractions import Fraction
 from typing import Any
 
 from otelslo.counts import Counts
-from otelslo.dated import SLOT_NS
+from otelslo.dated import SLOT_NS, slot_of
 from otelslo.kept import Row, SlotCounts
+
+Span = tuple[int, int]  # start and end, Unix ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,8 @@ class Coverage:
     `pending` still wait, `lapsed` waited longer than `label_within`, `gone` were given up (too old, too many, purged).
     `mature` are those older than `within_ns`, to the slot of 5 minutes; None where nothing says how long labels take.
     `corrections` are outcomes that a later label changed. `counts` are the events of the SLI, and None where it is one
-    of days; `unknown` are predictions that nothing was counted of, since no label came.
+    of days or of slices, which predictions cannot be added to; `unknown` are predictions that nothing was counted of,
+    since no label came.
     """
 
     predictions: int
@@ -82,8 +85,24 @@ class Coverage:
         }
 
 
-def coverage_of(row: Row, slots: Iterable[SlotCounts], counts: Counts, now_wall_ns: int) -> Coverage:
-    """Of the slots of one window, and its `counts`; `now_wall_ns` (Unix ns) is what maturity is measured from."""
+def spans_to_sum(row: Row, start_wall_ns: int, now_wall_ns: int, excluded: Iterable[Span]) -> list[Span]:
+    """The window from `start_wall_ns` to the slot that holds now, in pieces whose slots may be taken as one: without
+    the spans that are excluded (in order, in whole slots), and divided where predictions are mature. All in Unix ns."""
+    edges, begin_ns, end_ns = list[Span](), slot_of(start_wall_ns), slot_of(now_wall_ns) + SLOT_NS
+    for out_ns, back_ns in [*excluded, (end_ns, end_ns)]:
+        if min(out_ns, end_ns) > begin_ns:
+            edges.append((begin_ns, min(out_ns, end_ns)))
+        begin_ns = max(begin_ns, back_ns)
+    if row.within_ns is None:
+        return edges
+    ripe_ns = slot_of(now_wall_ns - row.within_ns)
+    halves = [((a, min(b, ripe_ns)), (max(a, ripe_ns), b)) for a, b in edges]
+    return [(a, b) for both in halves for a, b in both if a < b]
+
+
+def coverage_of(row: Row, slots: Iterable[SlotCounts], counts: Counts | None, now_wall_ns: int) -> Coverage:
+    """Of the slots (or `spans_to_sum`) of one window, and its `counts`, None where they are of slices; `now_wall_ns`
+    (Unix ns) is what maturity is measured from."""
     of = list(slots)
     mature = None
     if row.within_ns is not None:

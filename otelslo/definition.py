@@ -80,7 +80,8 @@ class Definition:
     """What deciders and readers need of an objective; durations in nanoseconds.
 
     `window_ns` is the window's length, or of a calendar window the longest that it can have; `loss_classes` the class
-    of each bad reason (see `otelslo.loss_class`). `audit` is of the judge whose verdicts count.
+    of each bad reason (see `otelslo.loss_class`). `audit` is of the judge whose verdicts count, and `day_bar` what the
+    value of a day is measured by.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Definition:
     policy: Policy = DEFAULT_POLICY
     loss_classes: Mapping[str, str] = field(default_factory=dict)
     audit: Audit | None = None
+    day_bar: Fraction | None = None
 
     @property
     def over(self) -> Period:
@@ -147,6 +149,7 @@ class Definition:
             "policy": self.policy.to_json(),
             "loss_classes": dict(self.loss_classes),
             "audit": None if self.audit is None else self.audit.to_json(),
+            "day_bar": None if self.day_bar is None else [self.day_bar.numerator, self.day_bar.denominator],
         }
 
     @classmethod
@@ -175,7 +178,7 @@ class Definition:
 def _surroundings(data: Mapping[str, Any]) -> dict[str, Any]:
     """What earlier versions did not write has its default."""
     calendar, slices, sla = data.get("calendar"), data.get("slices"), data.get("sla")
-    notify, alerts, audit = data.get("notify"), data.get("alerts"), data.get("audit")
+    notify, alerts, audit, bar = data.get("notify"), data.get("alerts"), data.get("audit"), data.get("day_bar")
     return {
         "period": Rolling(int(data["window_ns"]))
         if calendar is None
@@ -188,6 +191,7 @@ def _surroundings(data: Mapping[str, Any]) -> dict[str, Any]:
         "policy": Policy.from_json(data.get("policy")),
         "loss_classes": {str(reason): str(one) for reason, one in (data.get("loss_classes") or {}).items()},
         "audit": None if audit is None else Audit(**audit),
+        "day_bar": None if bar is None else Fraction(int(bar[0]), int(bar[1])),
     }
 
 

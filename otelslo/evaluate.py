@@ -21,7 +21,7 @@ from otelslo.status import Status, assess
 from otelslo.tally import CountSince, Line, Looks, Rows, Span, Still, Tally, merged
 from otelslo.window import WEEK_NS
 
-__all__ = ["Book", "CountSince", "Judged", "Rows", "Traffic", "statuses", "traffic"]
+__all__ = ["Book", "CountSince", "Judged", "Rows", "Traffic", "excluded_spans", "statuses", "traffic"]
 
 
 def _nothing() -> None:
@@ -104,7 +104,8 @@ def judged(
             tally = Tally(own, row, now_ns, definition.slices, excluded, counter, line, its, shed_row)
             status = _status(definition, group, own, row, now_ns, tally, planned)
             alerts = marked.alerts.get((definition.name, group))
-            status = replace(status, alerts=tuple(alerts)) if alerts else status
+            if alerts or dated is not None:
+                status = replace(status, alerts=tuple(alerts or ()), dated=dated is not None)
             found.append(Judged(definition, status, tally, every.row_name(row).text(), now_ns))
             between()
     return found
@@ -148,11 +149,6 @@ def _spans(
 ) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
     """Ring time of what is excluded after the fact, and of planned spending, of one objective; both in whole slots, so
     that their counts are the same when they are old. An instant takes no time, so nothing is spent in it."""
-    excluded = [
-        snapped(rows.ring_at(one.start_wall_ns), rows.ring_at(one.end_wall_ns))
-        for one in marked.exclusions
-        if one.slo in (None, definition.name)
-    ]
     planned = [
         snapped(
             rows.ring_at(one.start_wall_ns),
@@ -161,7 +157,13 @@ def _spans(
         for one in marked.annotations
         if one.planned and one.slo in (None, definition.name) and one.end_wall_ns != one.start_wall_ns
     ]
-    return merged(excluded), merged(planned)
+    return excluded_spans(definition.name, rows, marked), merged(planned)
+
+
+def excluded_spans(slo: str, rows: Rows, marked: Marked) -> tuple[Span, ...]:
+    """Ring time of what is excluded after the fact of an objective, in whole slots."""
+    of_it = [one for one in marked.exclusions if one.slo in (None, slo)]
+    return merged([snapped(rows.ring_at(one.start_wall_ns), rows.ring_at(one.end_wall_ns)) for one in of_it])
 
 
 def _reasons(rows: Rows, row: int) -> dict[str, int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from otelslo.alerts import BUDGET_EXHAUSTED, EXCLUSION_SHARE, NO_DATA, TICKET, AlertPlan
-from otelslo.attributes import ALERT, OUTCOME, SEVERITY, WINDOW
+from otelslo.attributes import ALERT, LABEL_STATE, OUTCOME, SEVERITY, WINDOW
 from otelslo.budget import Budget
 from otelslo.definition import Definition
 from otelslo.limits import LimitStatus
@@ -75,6 +75,22 @@ def _empty_slices(status: Status, definition: Definition) -> Iterator[Point]:
         yield float(status.empty_slices), {}
 
 
+def _window_events(status: Status, definition: Definition) -> Iterator[Point]:
+    """Where a count may be revised: a label takes one away from `lapsed`, which no counter survives."""
+    if status.dated and status.slices is None and status.counts.total:
+        counts = status.counts
+        for outcome, events in (("good", counts.good), ("bad", counts.bad), ("excluded", counts.excluded)):
+            yield float(events), {OUTCOME: outcome}
+
+
+def _predictions(status: Status, definition: Definition) -> Iterator[Point]:
+    known = status.known
+    if known is not None and known.predictions:
+        states = (("labelled", known.labelled), ("pending", known.pending), ("lapsed", known.lapsed))
+        for state, count in (*states, ("gone", known.gone)):
+            yield float(count), {LABEL_STATE: state}
+
+
 def _sla_target(status: Status, definition: Definition) -> Iterator[Point]:
     return _ratio(status.sla)
 
@@ -117,6 +133,19 @@ GAUGES = (
         "{slice}",
         "Closed slices of the objective's window without a valid event, whatever they count as.",
         _empty_slices,
+    ),
+    Gauge(
+        "slo.window.events",
+        "{event}",
+        "Events of the objective's window by what they count as, where they have a time of their own and so may be "
+        "revised: predictions, days of predictions, windows of drift. Such objectives have no slo.events.",
+        _window_events,
+    ),
+    Gauge(
+        "slo.predictions",
+        "{prediction}",
+        "Predictions of the objective's window that need a label, by what became of them.",
+        _predictions,
     ),
 )
 

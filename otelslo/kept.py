@@ -67,7 +67,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class SlotCounts:
-    """Predictions of one row that need a label, by their own time, in the slot that starts at `slot_wall_ns`.
+    """Predictions of one row that need a label, by their own time, in the slot that starts at `slot_wall_ns`, or in
+    several from there on.
 
     `gone` are those that were given up while they waited; what is neither labelled nor lapsed nor gone still waits.
     """

@@ -25,6 +25,7 @@ from otelslo.errors import StateError
 from otelslo.evaluate import Book, Judged, judged
 from otelslo.exporters.sqlite import Fenced, Outdated, Store, StoreUnavailable
 from otelslo.kernels import layout as at
+from otelslo.known import with_known
 from otelslo.limits import LimitStatus
 from otelslo.notes import Marked
 from otelslo.oncall import Turn
@@ -290,6 +291,9 @@ class Leader:
         if self.duty is not None:
             statuses = self.duty.with_alerts(statuses, turn)
             limits = self.duty.limits(engine.limits, snapshot.wall_ns, turn)
+            if self.dispatch.deliveries:
+                rows = CommittedRows(snapshot, engine.ring.reader)
+                statuses = with_known(engine.definitions, statuses, self.store.labels, rows, self.duty.marked)
         decided, in_flight = self.duty is not None, engine.in_flight()
         return Report(snapshot, tuple(statuses), tuple(engine.definitions), in_flight, decided, tuple(limits))
 

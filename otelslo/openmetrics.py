@@ -6,7 +6,8 @@
 Counters are those of the last commit (`otelslo_commit_age_seconds` says how old it is), so that every worker tells the
 same and none goes back. Latencies are kept in buckets whose bounds grow by 9 %: a bucket here counts those that lie
 wholly at or under its bound, so it may miss up to 9 % of the bound's width below it. What an objective counts at its
-threshold is exact, in `slo_events_total`.
+threshold is exact, in `slo_events_total`. What has a time of its own (labels, drift) may be revised, so it is no
+counter but a gauge of the objective's window, `slo_window_events`.
 """
 
 from __future__ import annotations

@@ -379,6 +379,7 @@ class SLO(Predicting):
             policy=self.release_policy,
             loss_classes=self._loss_classes(),
             audit=self.option("audit"),
+            day_bar=self.option("bar") if self.daily else None,
         )
 
     def _loss_classes(self) -> dict[str, str]:

@@ -13,6 +13,7 @@ from otelslo.about import About
 from otelslo.budget import Budget, budget, budget_of, exhausts_in_ns, met
 from otelslo.burn import BURN_WINDOWS, burn_rate
 from otelslo.counts import Counts
+from otelslo.coverage import Coverage
 from otelslo.period import Period, Rolling
 from otelslo.slices import Slices
 from otelslo.throughput import Load
@@ -55,6 +56,9 @@ class Status:
     `observed_since_ns`. `reasons_total` is not of the window, but of all time since `born_ns`. `excluded_since` are
     events that were good or bad until they were excluded after the fact. `planned_bad` is what of `counts.bad` lies
     inside of planned annotations.
+
+    `dated` says that the events have a time of their own: their counts are the history's, and may be revised. `known`
+    is what is known of the predictions that they are of, where somebody asked.
     """
 
     slo: str
@@ -85,6 +89,8 @@ class Status:
     about: About = field(default_factory=About)
     timezone: str | None = None
     load: Load | None = None
+    dated: bool = False
+    known: Coverage | None = None
 
     @property
     def met(self) -> bool | None:

@@ -19,6 +19,7 @@ from otelslo.engine import Engine
 from otelslo.errors import OtelsloError, StateError
 from otelslo.evaluate import Book, Rows, statuses
 from otelslo.exporters.sqlite_reader import Reader as History
+from otelslo.known import with_known
 from otelslo.limits import LimitStatus
 from otelslo.marks import Marks
 from otelslo.notes import Marked
@@ -117,7 +118,7 @@ class HostTotals:
             histograms = _histograms_of(saved)
         definitions, at_ns = tuple(engine.definitions), now_ns if saved is None else saved.at_ns
         marked = self._marked(engine, history, definitions)
-        book = self._book_for(reader)
+        found = statuses(definitions, rows, at_ns, marked=marked, book=self._book_for(reader))
         return Totals(
             at_ns=at_ns,
             read_ns=now_ns,
@@ -125,7 +126,7 @@ class HostTotals:
             definitions=definitions,
             rows=rows,
             new_rows=tuple((reader.row_name(r), reader.row_birth_ns(r)) for r in range(rows.rows, reader.rows)),
-            statuses=tuple(statuses(definitions, rows, at_ns, marked=marked, book=book)),
+            statuses=tuple(found if history is None else with_known(definitions, found, history.labels, rows, marked)),
             histograms=tuple(histograms),
             losses=() if saved is None or history is None else _losses(history),
             in_flight=reader.in_flight(),

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from otelslo import SLO, Engine
 from otelslo.alerts import AlertPlan, parse_alerts
+from otelslo.delivery import DeliveryState
 from otelslo.errors import Place
 from otelslo.gauges import ALERTS, GAUGES, gauges, planned
 from otelslo.meter import observe
@@ -37,6 +38,16 @@ NAMES = {gauge.name.replace(".", "_"): gauge.name for gauge in GAUGES}
 Told = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
+class Idle:
+    """A destination, so that there is somebody to report to."""
+
+    def state(self) -> DeliveryState:
+        return DeliveryState("idle")
+
+    def close(self, deadline_ns: int) -> None:
+        pass
+
+
 class Observed:
     """An engine that leads, and what each way out tells of it."""
 
@@ -46,6 +57,7 @@ class Observed:
         dispatch = engine.runner.leader.dispatch
         dispatch.due = lambda now_ns: True  # type: ignore[method-assign]
         dispatch.offer = self.reports.append  # type: ignore[method-assign]
+        dispatch._deliveries.append(Idle())  # type: ignore[arg-type]
         self.reader = export.InMemoryMetricReader()
         observe(engine, metrics.MeterProvider([self.reader], shutdown_on_exit=False))
         self.tick()
@@ -172,6 +184,35 @@ def test_slices_are_told_in_slices(leading) -> None:
     assert empty >= 3
     assert seen.of("slo.slices", "parts") == {"good": 5 + 0.5 + empty, "bad": 1.5, "excluded": 0}
     assert seen.of("slo.slices", "events") == {}
+
+
+# ── what has a time of its own ─────────────────────────────────────────────────────────────────────────────────────
+def test_events_that_may_be_revised_are_gauges_of_the_window(leading) -> None:
+    """A correction takes one away from `good`: a counter that goes back is read as a restart, and counted whole."""
+    seen = leading(
+        SLO("right", indicator="accuracy", target="90%", window="7d", options={"label_within": "10m"}),
+        SLO("calls", match=CALLS),
+    )
+    engine = seen.engine
+    for number, truth in enumerate([1, 1, 1, 0, None]):
+        engine.log_prediction("m", id=number, output=1)
+        if truth is not None:
+            engine.log_label("m", id=number, truth=truth)
+    seen.tick(), seen.tick(10)
+    assert seen.of("slo.window.events", "right") == {"good": 3, "bad": 1, "excluded": 0}
+    assert seen.of("slo.predictions", "right") == {"labelled": 4, "pending": 1, "lapsed": 0, "gone": 0}
+    assert seen.of("slo.window.events", "calls") == seen.of("slo.predictions", "calls") == {}
+    engine.log_label("m", id=0, truth=0)
+    seen.tick(1200), seen.tick(10)
+    assert seen.of("slo.window.events", "right") == {"good": 2, "bad": 2, "excluded": 1}
+    assert seen.of("slo.predictions", "right") == {"labelled": 4, "pending": 0, "lapsed": 1, "gone": 0}
+    assert "slo_window_events" in render(engine, "application/openmetrics-text; version=1.0.0")[1].decode()
+    engine.runner.store.notes.exclude("right", 0, engine.clock.wall_ns(), "a wrong feed", engine.clock.wall_ns())
+    seen.tick(10), seen.tick(10)
+    assert seen.of("slo.window.events", "right") == {"good": 0, "bad": 0, "excluded": 5}
+    assert seen.of("slo.predictions", "right") == {}
+    counted = {dict(where)["slo.name"] for name, where in points(encoded(seen.reports[-1])) if name == "slo.events"}
+    assert counted == {"calls"}
 
 
 # ── alerts ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -93,7 +93,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "predicting": (DEFINITIONS - {"slo"}),
     "budget": {"burn", "counts", "window"},
     "burn": {"counts", "window"},
-    "status": DECIDERS,
+    "status": DECIDERS | {"coverage"},
     "capacity": {"counts", "throughput", "window"},
     "binomial": set(),
     "explanation": DECIDERS - {"clock"},
@@ -163,14 +163,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "standing": ENGINE,
     "batch": {"calls", "engine", "kernels"},
     "leader": ENGINE
-    | {"applying", "asking", "committed", "dispatch", "drifting", "duty", "engine", "exporters", "oncall"}
+    | {"applying", "asking", "committed", "known", "dispatch", "drifting", "duty", "engine", "exporters", "oncall"}
     | {"oomwatch", "postbook", "probing", "report"},
     "runner": ENGINE | {"engine", "exporters", "leader", "sampling", "watch"},
     "engine": ENGINE | {"batch", "exporters", "runner", "standing"},
     "switch": set(),
     "default": {"engine", "observing", "registry", "serving", "switch"},
     "exposition": set(),
-    "totals": ENGINE | {"committed", "engine", "exporters"},
+    "totals": ENGINE | {"committed", "engine", "exporters", "known"},
     "openmetrics": ENGINE | {"attributes", "default", "engine", "exposition", "gauges", "totals"},
     "meter": ENGINE | {"attributes", "default", "engine", "gauges", "totals"},
     "tracked_stream": {"calls", "chunks", "decorators", "engine", "event", "stream", "words"},
@@ -189,12 +189,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "judge": {"__init__", "default", "errors", "labelled", "quality", "switch", "window"},
     "__main__": {"cli"},
     "cli": ENGINE
-    | {"__init__", "applying", "asgi", "capacity", "channels", "cli", "coverage", "default", "drift"}
-    | {"edge", "engine", "explain", "explanation", "exporters", "frameworks", "inbox", "joined", "kept"}
+    | {"__init__", "applying", "asgi", "capacity", "channels", "cli", "coverage", "dated", "default", "drift"}
+    | {"edge", "engine", "explain", "explanation", "exporters", "frameworks", "inbox", "joined", "kept", "known"}
     | {"label_lines", "label_record", "lint", "notice", "oncall", "openslo", "quality", "routes", "runner"},
     "label_record": {"errors", "labelled"},
     "kept": {"labelled"},
     "coverage": {"counts", "dated", "kept"},
+    "known": {"coverage", "dated", "definition", "errors", "evaluate", "kept", "notes", "status"},
     "inbox": {"errors", "label_record", "ring"},
     "labelling": DEFINITIONS | {"dated", "kept", "label_record", "quality"},
     "applying": {"errors", "exporters", "inbox", "label_record", "labelling", "slo", "window"},

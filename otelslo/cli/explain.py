@@ -6,12 +6,13 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from otelslo.burn import BURN_WINDOWS
 from otelslo.cli import state
+from otelslo.cli.days import Day, bar_text
 from otelslo.cli.moments import of_option
 from otelslo.cli.state import View
 from otelslo.counts import Counts
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 MOST_LOSSES = 100_000  # all that the history keeps
 _MOST_SHARES = 6
 _MOST_CRASHES = 3
+_MOST_DAYS = 14
 _HELP = """Say what burned the budget of the objective SLO: how many events, how fast, and who had which share.
 
     Without --last: the last hour (or the shortest of 2h, 6h, 1d and 3d in which anything failed), then the objective's
@@ -80,7 +82,9 @@ def command(
     found = [case.explain(one, breakdowns) for one in spans]
     if as_json:
         _tell_notes(view)
+        worth = _worth(case)
         told = [one.to_json() | {"text": explain_text(one), "crashes": _crashes(view, one)} for one in found]
+        told = [one | {"days": worth} for one in told]
         click.echo(json.dumps(told, indent=2))
     else:
         _draw(view, case, found)
@@ -208,6 +212,20 @@ def _telling(case: Case) -> list[int | None]:
     return [None]
 
 
+def _days(case: Case) -> list[tuple[str | None, Day]]:
+    """What the newest days were worth in each of the groups, the newest first."""
+    found = case.view.days(case.view.statuses([case.definition]))
+    each = [(group, day) for (_, group), some in found.items() if group in case.groups for day in some]
+    return sorted(each, key=lambda one: (-one[1].start_wall_ns, one[0] or ""))
+
+
+def _worth(case: Case) -> list[dict[str, Any]] | None:
+    """None where the objective is not about days."""
+    if case.definition.day_bar is None:
+        return None
+    return [{"group": group, **day.to_json()} for group, day in _days(case)]
+
+
 # ── for people ──
 def _draw(view: View, case: Case, found: Sequence[Explanation]) -> None:
     from rich.padding import Padding
@@ -238,6 +256,27 @@ def _draw(view: View, case: Case, found: Sequence[Explanation]) -> None:
             _draw_shares(out, one)
             for text in _crashes(view, one)[:_MOST_CRASHES]:
                 out.print(Padding(Text(tables.clean(text, 300), style="dim"), (0, 0, 0, 2)))
+    _draw_days(out, _days(case))
+
+
+def _draw_days(out: Console, found: Sequence[tuple[str | None, Day]]) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from otelslo.cli import causes, tables
+
+    if not found:
+        return
+    out.print()
+    out.print(causes.heading("Days", f"UTC, the newest first; bar {bar_text(found[0][1])}"))
+    for group, day in found[:_MOST_DAYS]:
+        style = {"good": "", "bad": "red"}.get(day.outcome, "dim")
+        line = Text.assemble(f"{day.date}  ", (f"{day.text:>8}  {day.outcome}", style))
+        if group is not None:
+            line.append(f"  {tables.clean(group)}", style="cyan")
+        out.print(Padding(line, (0, 0, 0, 2)))
+    if len(found) > _MOST_DAYS:
+        out.print(Padding(Text(f"{len(found) - _MOST_DAYS} more: --json, or --group", style="dim"), (0, 0, 0, 2)))
 
 
 def _crashes(view: View, one: Explanation) -> list[str]:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from fractions import Fraction
 from math import ceil, floor
-from types import MappingProxyType
-from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
+from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
 from otelslo.budget import Budget
-from otelslo.cli import corrected, tables
-from otelslo.cli.corrected import Rates
+from otelslo.cli import corrected, days, tables
+from otelslo.cli.beside import Beside
 from otelslo.cli.tables import Glyphs
 from otelslo.coverage import Coverage
 from otelslo.period import local_text
-from otelslo.quality.judged_rate import JudgedRate
 from otelslo.status import Status
 from otelslo.throughput import FLEET, FLEET_NOTE
 from otelslo.window import format_duration, format_target
@@ -28,18 +26,16 @@ from otelslo.window import format_duration, format_target
 MOST_BLOCKS = 8  # more objectives and groups than that are shown one a line
 NARROW = 72  # below, what stands at the right gets a line of its own
 _EMPTY = {"good": "as good", "bad": "as bad", "ignore": "left out"}
-Known = Mapping[tuple[str, str | None], Coverage]
-_NONE: Mapping[tuple[str, str | None], Any] = MappingProxyType({})
+_NONE = Beside()
 _Fact = tuple[str, Text, Text | None]  # its name, what it is, what stands at the right
 
 
-def objectives(statuses: Sequence[Status], out: Console, known: Known = _NONE, rates: Rates = _NONE) -> Table:
-    """All of them: a block each, or a line each where there are many. `known`: what is known of their predictions;
-    `rates`: what stands behind a judge's."""
-    return compact(statuses, out) if len(statuses) > MOST_BLOCKS else blocks(statuses, out, known, rates)
+def objectives(statuses: Sequence[Status], out: Console, beside: Beside = _NONE) -> RenderableType:
+    """All of them: a block each, or a line each where there are many."""
+    return lines(statuses, out, beside) if len(statuses) > MOST_BLOCKS else blocks(statuses, out, beside)
 
 
-def blocks(statuses: Sequence[Status], out: Console, known: Known = _NONE, rates: Rates = _NONE) -> Table:
+def blocks(statuses: Sequence[Status], out: Console, beside: Beside = _NONE) -> Table:
     g = tables.glyphs(out)
     stack = Table.grid(expand=True, padding=0)
     stack.add_column(ratio=1)
@@ -51,39 +47,36 @@ def blocks(statuses: Sequence[Status], out: Console, known: Known = _NONE, rates
         promise = Text.assemble(tables.sli(status), (f"  target {format_target(status.target)}", "dim"))
         head.add_row(tables.mark(status, g), tables.title(status), promise)
         stack.add_row(head)
-        of = (status.slo, status.group)
-        stack.add_row(Padding(_block(status, out, g, known.get(of), rates.get(of)), (0, 0, 1, 2)))
+        stack.add_row(Padding(_block(status, out, g, beside), (0, 0, 1, 2)))
     return stack
 
 
-def _block(status: Status, out: Console, g: Glyphs, known: Coverage | None, rate: JudgedRate | None) -> Table:
+def _block(status: Status, out: Console, g: Glyphs, beside: Beside) -> Table:
     stack = Table.grid(expand=True, padding=0)
     stack.add_column(ratio=1)
     bar_width = max(12, min(out.width, tables.WIDEST) - 56)
-    for name, fact, beside in _facts(status, bar_width, g, known, rate):
-        if beside is None or out.width >= NARROW:
-            stack.add_row(_line(name, fact, beside))
+    for name, fact, right in _facts(status, bar_width, g, beside):
+        if right is None or out.width >= NARROW:
+            stack.add_row(_line(name, fact, right))
         else:
             stack.add_row(_line(name, fact, None))
-            stack.add_row(_line("", beside, None))
+            stack.add_row(_line("", right, None))
     return stack
 
 
-def _line(name: str, fact: Text, beside: Text | None) -> Table:
+def _line(name: str, fact: Text, right: Text | None) -> Table:
     line = Table.grid(expand=True, padding=(0, 1))
     line.add_column(style="dim", width=6, no_wrap=True)
     line.add_column(ratio=1, overflow="fold")
-    if beside is None:
+    if right is None:
         line.add_row(name, fact)
     else:
         line.add_column(justify="right", no_wrap=True)
-        line.add_row(name, fact, beside)
+        line.add_row(name, fact, right)
     return line
 
 
-def _facts(
-    status: Status, bar_width: int, g: Glyphs, known: Coverage | None, rate: JudgedRate | None
-) -> Iterator[_Fact]:
+def _facts(status: Status, bar_width: int, g: Glyphs, beside: Beside) -> Iterator[_Fact]:
     yield "budget", _left(status, bar_width, g, status.full_budget), tables.budget_time(status.full_budget)
     if status.projected is not None:
         yield "", _basis(status, g), None
@@ -96,10 +89,7 @@ def _facts(
         yield "load", Text(status.load.text), None
         if status.load.promise.scope == FLEET:
             yield "", Text(FLEET_NOTE, style="dim"), None
-    if known is not None:
-        yield "labels", _labels(known, g), _bounded(known)
-    if rate is not None:
-        yield "judged", Text(corrected.told(rate)), None
+    yield from _of_models((status.slo, status.group), g, beside)
     if status.timezone is not None and status.end_ns is not None:
         yield "window", _bounds(status.start_ns, status.end_ns, status.timezone), Text(status.window, style="dim")
     if status.sla is not None and status.full_sla_budget is not None:
@@ -109,8 +99,18 @@ def _facts(
         yield "apart", Text("; ".join(apart)), None
 
 
+def _of_models(of: tuple[str, str | None], g: Glyphs, beside: Beside) -> Iterator[_Fact]:
+    known, rate, found = beside.known.get(of), beside.rates.get(of), beside.days.get(of)
+    if known is not None:
+        yield "labels", _labels(known, g), _bounded(known)
+    if rate is not None:
+        yield "judged", Text(corrected.told(rate)), None
+    if found:
+        yield "days", Text(days.told(found)), None
+
+
 def _labels(known: Coverage, g: Glyphs) -> Text:
-    """ "812 of 1,000 labelled · 150 wait, 38 lapsed"."""
+    """ "812 of 1,000 labelled · 150 wait, 38 lapsed, 95 % mature"."""
     parts = [
         f"{count:,} {word}"
         for count, word in (
@@ -121,10 +121,17 @@ def _labels(known: Coverage, g: Glyphs) -> Text:
         )
         if count
     ]
+    if known.maturity is not None:
+        parts.append(f"{_percent(known.maturity)} mature")
     text = Text(f"{known.labelled:,} of {known.predictions:,} labelled")
     if parts:
         text.append(f" {g.dot} {', '.join(parts)}", style="dim")
     return text
+
+
+def _percent(share: Fraction) -> str:
+    """Rounded down: 100 % is all of it."""
+    return f"{floor(share * 100)} %"
 
 
 def _bounded(known: Coverage) -> Text | None:
@@ -205,6 +212,36 @@ def _apart(status: Status) -> list[str]:
         what = "event" if status.slices is None else "slice"
         many = "" if status.planned_bad == (1 if status.slices is None else status.slices.parts) else "s"
         found.append(f"{units(status, status.planned_bad)} bad {what}{many} in planned work, spent")
+    return found
+
+
+def lines(statuses: Sequence[Status], out: Console, beside: Beside) -> RenderableType:
+    """One line an objective or group, and a dim one under it where its SLI cannot be read without."""
+    drawn = out.render_lines(compact(statuses, out), new_lines=True)  # each row is one line: nothing in it wraps
+    parts: list[RenderableType] = [Segments(drawn[0])]
+    for status, line in zip(statuses, drawn[1:], strict=True):
+        parts.append(Segments(line))
+        more = _more(status, beside)
+        if more:
+            parts.append(Padding(Text(f" {tables.glyphs(out).dot} ".join(more), style="dim"), (0, 0, 0, 4)))
+    return Group(*parts)
+
+
+def _more(status: Status, beside: Beside) -> list[str]:
+    """ "labels 52 %", "SLI 81.2 % to 97.9 %", and the like."""
+    of, found = (status.slo, status.group), list[str]()
+    known, rate, worth = beside.known.get(of), beside.rates.get(of), beside.days.get(of)
+    if known is not None and known.ratio is not None:
+        mature = "" if known.maturity in (None, 1) else f", {_percent(known.maturity)} mature"
+        found.append(f"labels {_percent(known.ratio)}{mature}")
+        bounds = _bounded(known)
+        found += [] if bounds is None else [bounds.plain]
+    if rate is not None:
+        found.append(corrected.told(rate))
+    if status.load is not None:
+        found.append(status.load.text)
+    if worth:
+        found.append(days.told(worth))
     return found
 
 

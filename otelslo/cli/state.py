@@ -15,19 +15,21 @@ from pathlib import Path
 
 import yaml
 
+from otelslo.cli.days import Days, days
 from otelslo.cli.history import SavedRows
 from otelslo.cli.notebook import has_notes
 from otelslo.clock import SystemClock, same_boot
 from otelslo.config import DEFAULT_FILE, ENV_CONFIG, LARGEST_FILE_BYTES
-from otelslo.coverage import Coverage, coverage_of
+from otelslo.dated import apart_ns
 from otelslo.definition import FIRST_EXCLUDED, Definition
 from otelslo.errors import DefinitionError, StateError
-from otelslo.evaluate import Rows, Traffic, statuses, traffic
+from otelslo.evaluate import Rows, Traffic, excluded_spans, statuses, traffic
 from otelslo.exporters.sqlite_reader import Reader as History
 from otelslo.joined import JoinedRows
+from otelslo.known import Known, coverages
 from otelslo.limit import Limit
 from otelslo.limits import LimitStatus, assess
-from otelslo.notes import SNAP_NS, Marked, snapped
+from otelslo.notes import SNAP_NS, Marked
 from otelslo.oncall import restored, shown
 from otelslo.ring import state as files
 from otelslo.ring.geometry import Geometry
@@ -35,7 +37,7 @@ from otelslo.ring.reader import Reader, open_reader
 from otelslo.rowkey import SELF, RowKey
 from otelslo.snapshot import JournalEntry, Loss, Saved, SavedLoss
 from otelslo.status import Status
-from otelslo.tally import Span, merged
+from otelslo.tally import Span
 from otelslo.window import HOUR_NS, MINUTE_NS, SECOND_NS
 
 MOST_LOSSES = 5_000
@@ -148,18 +150,17 @@ class View:
         marked = self.marked if marked is None else marked
         return statuses(self.definitions if definitions is None else definitions, self.rows, self.now_ns, marked=marked)
 
-    def coverages(self, found: Sequence[Status]) -> dict[tuple[str, str | None], Coverage]:
+    def coverages(self, found: Sequence[Status]) -> Known:
         """How much is known of the predictions of each quality objective and group, in its window."""
-        meanings = {(one.name, one.meaning) for one in self.definitions}
-        of = {(one.slo, one.group): one for one in found}
         try:
-            labels = History(self._database).labels
-            rows = [row for row in labels.rows() if (row.slo, row.meaning) in meanings and (row.slo, row.group) in of]
-            return {
-                (row.slo, row.group): coverage_of(row, labels.slots(row.number, one.start_ns), one.counts, one.now_ns)
-                for row in rows
-                for one in (of[row.slo, row.group],)
-            }
+            return coverages(self.definitions, found, History(self._database).labels, self.rows, self.marked)
+        except StateError:
+            return {}
+
+    def days(self, found: Sequence[Status]) -> Days:
+        """What the newest days of each daily objective and group were worth."""
+        try:
+            return days(self.definitions, found, History(self._database).labels, self.marked.dated, self._is_out)
         except StateError:
             return {}
 
@@ -258,8 +259,12 @@ class View:
 
     def excluded_spans(self, slo: str) -> tuple[Span, ...]:
         """Ring time of what is excluded after the fact of an objective."""
-        of_it = [one for one in self.marked.exclusions if one.slo in (None, slo)]
-        return merged([snapped(self.rows.ring_at(e.start_wall_ns), self.rows.ring_at(e.end_wall_ns)) for e in of_it])
+        return excluded_spans(slo, self.rows, self.marked)
+
+    def _is_out(self, slo: str, slot_wall_ns: int) -> bool:
+        """Whether a dated slot is excluded after the fact of an objective."""
+        at_ns = slot_wall_ns - apart_ns(self.rows.wall_offset_ns())
+        return any(begin_ns <= at_ns < end_ns for begin_ns, end_ns in self.excluded_spans(slo))
 
     def _is_excluded(self, one: SavedLoss, spans: dict[str, tuple[Span, ...]]) -> bool:
         slo = RowKey.parse(one.row_key or "").slo if self.marked.exclusions else ""

@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 
 import click
 
-from otelslo.cli import corrected, state
+from otelslo.cli import corrected, days, state
+from otelslo.cli.beside import Beside
 from otelslo.cli.state import View
-from otelslo.coverage import Coverage
 from otelslo.errors import StateError
 from otelslo.limits import LimitStatus
 from otelslo.status import NO_DATA, Status, healthy
@@ -45,9 +45,8 @@ def command(state_dir: str | None, as_json: bool) -> None:
             click.echo(f"note: {note} as of {_as_of(view)}", err=True)
         if view.unread:
             click.echo(f"note: {view.unread}", err=True)
-        known, rates = view.coverages(found), corrected.rates(view.definitions, found)
-        told = [one.to_json() | {"labels": _labels(known.get((one.slo, one.group)))} for one in found]
-        told = [plain | {"judged": corrected.plain(rates.get((plain["slo"], plain["group"])))} for plain in told]
+        beside = _beside(view, found)
+        told = [one.to_json() | _told(beside, (one.slo, one.group)) for one in found]
         told += [one.to_json() for one in limits]
         click.echo(json.dumps(told, indent=2))
     else:
@@ -65,8 +64,17 @@ def _nothing(why: str, state_dir: str | None, as_json: bool) -> NoReturn:
     sys.exit(NO_DATA)
 
 
-def _labels(known: Coverage | None) -> dict[str, Any] | None:
-    return None if known is None else known.to_json()
+def _beside(view: View, found: list[Status]) -> Beside:
+    return Beside(view.coverages(found), corrected.rates(view.definitions, found), view.days(found))
+
+
+def _told(beside: Beside, of: tuple[str, str | None]) -> dict[str, Any]:
+    known = beside.known.get(of)
+    return {
+        "labels": None if known is None else known.to_json(),
+        "judged": corrected.plain(beside.rates.get(of)),
+        "days": days.plain(beside.days.get(of)),
+    }
 
 
 def _as_of(view: View) -> str:
@@ -94,7 +102,7 @@ def _draw(view: View, found: list[Status], limits: list[LimitStatus]) -> None:
         out.print(causes.heading("Alerts", decided))
         out.print(firing)
     out.print()
-    out.print(standing.objectives(found, out, view.coverages(found), corrected.rates(view.definitions, found)))
+    out.print(standing.objectives(found, out, _beside(view, found)))
     if limits:
         out.print(causes.heading("Limits", "what must never be exceeded"))
         out.print(limited.draw(limits, tables.glyphs(out)))

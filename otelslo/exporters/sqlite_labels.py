@@ -284,14 +284,14 @@ class LabelsReader:
         """All rows that predictions ever counted in."""
         return [_row(*row) for row in self._fetch(_ROWS, ())] if self.is_there else []
 
-    def slots(self, row: int, since_wall_ns: int) -> list[SlotCounts]:
-        """The slots of a row from the one that holds `since_wall_ns` (Unix ns)."""
-        names = ", ".join(_SLOT)
+    def between(self, row: int, start_wall_ns: int, end_wall_ns: int) -> SlotCounts:
+        """The slots of a row that begin from one to before the other (Unix ns), as if they were one."""
+        sums = ", ".join(f"coalesce(sum({name}), 0)" for name in _SLOT)
         found = self._fetch(
-            f"SELECT slot_wall_ns, {names} FROM label_slots WHERE row = ? AND slot_wall_ns >= ? ORDER BY slot_wall_ns",
-            (row, slot_of(since_wall_ns)),
+            f"SELECT {sums} FROM label_slots WHERE row = ? AND slot_wall_ns >= ? AND slot_wall_ns < ?",
+            (row, start_wall_ns, end_wall_ns),
         )
-        return [SlotCounts(*one) for one in found]
+        return SlotCounts(start_wall_ns, *found[0])
 
     def values(self, row: int, since_wall_ns: int) -> list[tuple[int, float | None]]:
         """(start, value) of the days of a daily indicator that have been counted, the oldest first."""

@@ -35,6 +35,7 @@ FIELDS = {
         "throughput",
         "labels",
         "judged",
+        "days",
     ),
 }
 BUDGET_FIELDS = {

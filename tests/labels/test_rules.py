@@ -13,7 +13,7 @@ from drive import advance
 import otelslo
 from otelslo import SLO, Counts, Engine
 from otelslo.applying import Applying
-from otelslo.coverage import Coverage, coverage_of
+from otelslo.coverage import Coverage, coverage_of, spans_to_sum
 from otelslo.errors import StateError
 from otelslo.exporters import sqlite_dated
 from otelslo.inbox import backlog, spools
@@ -56,7 +56,8 @@ def corrections(engine: Engine, slo: str) -> int:
 def coverage(engine: Engine, slo: str) -> Coverage:
     labels, now_ns = engine.runner.store.labels, engine.clock.wall_ns()
     (row,) = [row for row in labels.rows() if row.slo == slo]
-    return coverage_of(row, labels.slots(row.number, 0), counts(engine, slo), now_ns)
+    slots = [labels.between(row.number, *span) for span in spans_to_sum(row, 0, now_ns, ())]
+    return coverage_of(row, slots, counts(engine, slo), now_ns)
 
 
 def test_a_label_counts_in_the_slot_of_its_prediction_days_later(engine: Engine) -> None:

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from labels.twin import KEY, NOON_NS, RETENTION_NS, Twin, objectives
 from otelslo import applying
 from otelslo.applying import Applying
+from otelslo.dated import SLOT_NS
 from otelslo.exporters.sqlite import Store
 from otelslo.exporters.sqlite_labels import LabelBook
 from otelslo.inbox import Inbox, spools
+from otelslo.kept import SlotCounts
 from otelslo.label_record import Label, Prediction
 from otelslo.ring import state
 from otelslo.window import DAY_NS, SECOND_NS
@@ -40,6 +42,11 @@ STEPS = st.one_of(
     st.tuples(st.just("pass"), PASSES),
     st.tuples(st.just("rotate"), st.integers(0, 2)),
 )
+
+
+def slots_of(reader: Any, row: Any) -> list[SlotCounts]:
+    found = reader._fetch("SELECT slot_wall_ns FROM label_slots WHERE row = ?", (row.number,))
+    return [reader.between(row.number, start_ns, start_ns + SLOT_NS) for (start_ns,) in found]
 
 
 class Killed(BaseException):
@@ -120,7 +127,7 @@ class World:
         told = counters.get("m", {}) | ({"ignored": ignored} if ignored else {})
         assert told == {what: count for what, count in twin.counters.items() if count}
         since_ns = self.now_ns - RETENTION_NS - DAY_NS
-        slots = {(row.key, one.slot_wall_ns): one for row in reader.rows() for one in reader.slots(row.number, 0)}
+        slots = {(row.key, one.slot_wall_ns): one for row in reader.rows() for one in slots_of(reader, row)}
         assert {
             key: (one.predicted, one.labelled, one.lapsed, one.gone, one.corrected)
             for key, one in slots.items()
