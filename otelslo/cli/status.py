@@ -103,6 +103,8 @@ def _draw(view: View, found: list[Status], limits: list[LimitStatus]) -> None:
         out.print(firing)
     out.print()
     out.print(standing.objectives(found, out, _beside(view, found)))
+    if len(found) > standing.MOST_BLOCKS:  # blocks have an empty line below each
+        out.print()
     if limits:
         out.print(causes.heading("Limits", "what must never be exceeded"))
         out.print(limited.draw(limits, tables.glyphs(out)))
