@@ -21,8 +21,9 @@ from otelslo.window import HOUR_NS, WEEK_NS, readable_duration
 
 
 def span_ns(one: Judged, transition: Transition) -> int:
-    """How far back the announcement looks: a tier's long window, a budget's own, else an hour."""
-    length_ns = transition.state.data.get("long_ns")
+    """How far back the announcement looks: the (long) window of what it tells, a budget's own, else an hour."""
+    data = transition.state.data
+    length_ns = data.get("long_ns", data.get("recent_ns"))
     if isinstance(length_ns, int):
         return length_ns
     return one.status.window_ns if transition.state.name == BUDGET_EXHAUSTED else HOUR_NS

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from cli.invoke import invoke
 from drive import advance
 
 from otelslo import SLO, Engine
@@ -82,6 +83,17 @@ def test_a_judge_that_breaks_is_told_however_late_its_verdicts_are(make_engine: 
     assert 96 + delay_h <= hour
     assert HOUR_NS <= data["recent_ns"] <= 48 * HOUR_NS
     assert data["usual_ns"] >= 4 * data["recent_ns"] or delay_h < 20
+
+
+def test_check_prints_the_windows_that_wait(tmp_path: Any) -> None:
+    definition = "{name: right, indicator: accuracy, target: 95%, window: 28d, label_within: 7d, match: {route: chat}}"
+    (tmp_path / "slo.yaml").write_text(f"slos:\n  - {definition}\n")
+    said = " ".join(invoke("check", tmp_path / "slo.yaml").stdout.split())
+    assert (
+        "ticket-fast (burn > 2.8 in 1d and 12h), ticket-slow (burn > 0.9333 in 3d and 1d12h), ticket-late (burn > 1 in"
+        in said
+    )
+    assert "exclusion-share (in the last 14d at most)" in said
 
 
 def test_what_is_excluded_at_once_is_no_unusual_share(make_engine: Any) -> None:
