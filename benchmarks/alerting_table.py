@@ -137,7 +137,7 @@ def decided(slots: Slots, plan: AlertPlan, every_turn: bool = False) -> Iterator
             ever_valid=True,
             firing=firing,
         )
-        after, told = step(states, _SLO, None, found, plan.tiers, turn * SLOT_NS)
+        after, told = step(states, _SLO, None, found, {}, turn * SLOT_NS)
         states = {state.key: state for state in after}
         yield from ((turn, transition) for transition in told)
 

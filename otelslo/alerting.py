@@ -91,7 +91,7 @@ def findings(
         found.append(_exhausted(plan.exhausted, remaining_ratio, BUDGET_EXHAUSTED in firing))
     if plan.exclusion_share is not None:
         fires = EXCLUSION_SHARE in firing
-        found.append(_exclusion_share(plan.exclusion_share, events_over, plan.confidence, fires, maintained))
+        found.append(_exclusion_share(plan, plan.exclusion_share, events_over, fires, maintained))
     return found
 
 
@@ -185,17 +185,32 @@ def _exhausted(severity: str, remaining_ratio: Fraction | None, fires: bool) -> 
     return Finding(BUDGET_EXHAUSTED, severity, "firing" if spent else "quiet", data)
 
 
+def _recent_ns(counts_over: CountsOver, longest_ns: int) -> int:
+    """An hour, or as often its double as it takes for something valid to be in the newer half, since labels come late.
+
+    What is excluded at once is then at most twice its share of what will be known; the alert asks for three times.
+    """
+    length_ns = HOUR_NS
+    while length_ns < longest_ns and not counts_over(length_ns // 2).valid:
+        length_ns *= 2
+    return min(length_ns, longest_ns)
+
+
 def _exclusion_share(
-    severity: str, counts_over: CountsOver, confidence: Fraction | None, fires: bool, maintained: Reaches
+    plan: AlertPlan, severity: str, counts_over: CountsOver, fires: bool, maintained: Reaches
 ) -> Finding:
     """More than three times the week's share of all events, and more than 5 %, are excluded in the last hour, and none
-    of it was declared ahead as maintenance."""
-    hour, week = counts_over(HOUR_NS), counts_over(WEEK_NS)
+    of it was declared ahead as maintenance. Where labels are waited for it is a longer while, of two label_within at
+    most, and four times that instead of a week.
+    """
+    recent_ns, confidence = _recent_ns(counts_over, plan.excluded_over_ns), plan.confidence
+    usual_ns = max(WEEK_NS, 4 * recent_ns)
+    hour, week = counts_over(recent_ns), counts_over(usual_ns)
     if not hour.excluded and not fires:
         return Finding(EXCLUSION_SHARE, severity, "quiet" if hour.total else "unknown")
     bar = max(SHARE_TIMES * (week.excluded_ratio or Fraction(0)), SHARE_FLOOR)
     verdict: Verdict = "unknown"
-    if hour.total and not maintained(HOUR_NS):
+    if hour.total and not maintained(recent_ns):
         above = _above(hour.excluded, hour.total, bar)
         if above and not fires:
             above = hour.total >= SHARE_EVENTS
@@ -209,6 +224,8 @@ def _exclusion_share(
         "week_total": week.total,
         "week_excluded_ratio": week.excluded / week.total if week.total else None,
         "bar_ratio": float(bar),
+        "recent_ns": recent_ns,
+        "usual_ns": usual_ns,
     }
     return Finding(EXCLUSION_SHARE, severity, verdict, data)
 

@@ -1,7 +1,6 @@
 """Which alerts an objective has: the tiers of its burn-rate alerts and what else it tells people about, as plain data.
 
-A tier watches a long and a short window; it is about a share of the budget, so it scales with the objective's window.
-The defaults are those of the SRE Workbook. Nothing here decides whether an alert fires.
+Nothing here decides whether an alert fires.
 """
 
 from __future__ import annotations
@@ -13,22 +12,46 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from otelslo.binomial import fewest
 from otelslo.errors import DefinitionError, Place, nearest, shown
-from otelslo.window import DAY_NS, HOUR_NS, MINUTE_NS, format_target, parse_duration, parse_positive_duration
+from otelslo.tiers import (
+    CONFIDENCE,
+    KNOWN_NAMES,
+    PAGE,
+    SEVERITIES,
+    TICKET,
+    Share,
+    Tier,
+    bases,
+    can_fire,
+    default_tiers,
+    known_severity,
+)
+from otelslo.window import HOUR_NS, MINUTE_NS, format_target, parse_duration, parse_positive_duration
 from otelslo.window import format_duration as text_of
 
-PAGE, TICKET = "page", "ticket"
-SEVERITIES = (PAGE, TICKET)
+__all__ = [
+    "BUDGET_EXHAUSTED",
+    "EXCLUSION_SHARE",
+    "NO_DATA",
+    "OFF",
+    "PAGE",
+    "RESERVED",
+    "SEVERITIES",
+    "TICKET",
+    "AlertPlan",
+    "Tier",
+    "can_fire",
+    "default_tiers",
+    "parse_alerts",
+]
+
 NO_DATA, BUDGET_EXHAUSTED, EXCLUSION_SHARE = "no-data", "budget-exhausted", "exclusion-share"
 RESERVED = (NO_DATA, BUDGET_EXHAUSTED, EXCLUSION_SHARE)
-CONFIDENCE = Fraction(99, 100)
 SHORTEST_LONG_NS = MINUTE_NS
 MOST_TIERS = 16
 
 _KEYS = ("guard", "no_data", "exhausted", "exclusion_share", "tiers")
 _TIER_KEYS = ("severity", "long", "short", "budget", "factor", "for")
-_SLOWEST_DEFAULT = Fraction(1, 2)
 _FINEST = 10**12
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _NUMBER = re.compile(r"([0-9]{0,12}\.?[0-9]{1,12}) ?(%?)")
@@ -37,49 +60,12 @@ _TIER_REMEDY = 'Write {severity: page, long: 1h, short: 5m, budget: "2%"}'
 
 
 @dataclass(frozen=True, slots=True)
-class Tier:
-    """Fires when the burn rates of the last `long_ns` and `short_ns` have both been above `factor` for `for_ns`."""
-
-    name: str
-    severity: str
-    long_ns: int
-    short_ns: int
-    factor: Fraction
-    for_ns: int = 0
-
-    def share(self, window_ns: int) -> Fraction:
-        """The share of a whole window's budget that burning at `factor` spends in `long_ns`."""
-        return self.factor * self.long_ns / window_ns
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "severity": self.severity,
-            "long_ns": self.long_ns,
-            "short_ns": self.short_ns,
-            "factor_num": self.factor.numerator,
-            "factor_den": self.factor.denominator,
-            "for_ns": self.for_ns,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Tier:
-        return cls(
-            name=str(data["name"]),
-            severity=_known_severity(data["severity"]),
-            long_ns=int(data["long_ns"]),
-            short_ns=int(data["short_ns"]),
-            factor=Fraction(int(data["factor_num"]), int(data["factor_den"])),
-            for_ns=int(data.get("for_ns", 0)),
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class AlertPlan:
     """All alerts of one objective.
 
     `confidence` is how sure the exact binomial test must be before a tier fires, None without one. `no_data_ns` is how
-    long nothing valid may happen, None for ever. `exhausted` and `exclusion_share` are severities, None for no alert.
+    long nothing valid may happen, None for ever. `exhausted` and `exclusion_share` are severities, None for no alert;
+    `excluded_over_ns` is the longest window that the share of excluded events is looked at in.
     """
 
     tiers: tuple[Tier, ...] = ()
@@ -87,6 +73,7 @@ class AlertPlan:
     no_data_ns: int | None = None
     exhausted: str | None = TICKET
     exclusion_share: str | None = TICKET
+    excluded_over_ns: int = HOUR_NS
 
     @property
     def off(self) -> bool:
@@ -102,6 +89,7 @@ class AlertPlan:
             "no_data_ns": self.no_data_ns,
             "exhausted": self.exhausted,
             "exclusion_share": self.exclusion_share,
+            "excluded_over_ns": self.excluded_over_ns,
         }
 
     @classmethod
@@ -114,8 +102,9 @@ class AlertPlan:
                 tiers=tuple(Tier.from_json(tier) for tier in data["tiers"]),
                 confidence=None if guard is None else Fraction(int(guard), int(data["confidence_den"])),
                 no_data_ns=None if no_data_ns is None else int(no_data_ns),
-                exhausted=None if exhausted is None else _known_severity(exhausted),
-                exclusion_share=None if exclusion_share is None else _known_severity(exclusion_share),
+                exhausted=None if exhausted is None else known_severity(exhausted),
+                exclusion_share=None if exclusion_share is None else known_severity(exclusion_share),
+                excluded_over_ns=int(data.get("excluded_over_ns", HOUR_NS)),
             )
         except (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError) as damage:
             problem = f"it cannot be read ({type(damage).__name__}: {shown(str(damage))})"
@@ -123,73 +112,6 @@ class AlertPlan:
 
 
 OFF = AlertPlan((), confidence=None, exhausted=None, exclusion_share=None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Share:
-    """A tier as a share of the budget, before the objective's window makes it a factor."""
-
-    name: str
-    severity: str
-    long_ns: int
-    short_ns: int
-    share: Fraction
-
-    def tier(self, window_ns: int) -> Tier:
-        factor = self.share * window_ns / self.long_ns
-        return Tier(self.name, self.severity, self.long_ns, self.short_ns, factor)
-
-
-_DEFAULTS = (
-    _Share("page-fast", PAGE, HOUR_NS, 5 * MINUTE_NS, Fraction(2, 100)),
-    _Share("page-slow", PAGE, 6 * HOUR_NS, 30 * MINUTE_NS, Fraction(5, 100)),
-    _Share("ticket-fast", TICKET, DAY_NS, 2 * HOUR_NS, Fraction(10, 100)),
-    _Share("ticket-slow", TICKET, 3 * DAY_NS, 6 * HOUR_NS, Fraction(10, 100)),
-)
-DEFAULT_NAMES = tuple(share.name for share in _DEFAULTS)
-
-
-def can_fire(factor: Fraction, target: Fraction) -> bool:
-    """Whether any share of failures burns faster than `factor`: all failing burns at 1 / (1 - target)."""
-    return factor * (1 - target) < 1
-
-
-def default_tiers(
-    window_ns: int, target: Fraction, *, tickets_only: bool = False, slice_ns: int | None = None
-) -> tuple[Tier, ...]:
-    """The default tiers that make sense for an objective: long window < window, factor >= 1/2, and it can fire.
-
-    `tickets_only` leaves the pages out. With `slice_ns`, for what is judged slice by slice, windows are whole slices,
-    at least two, rounded up, and so many that a long window of bad ones alone is no chance.
-    """
-    tiers = (share.tier(window_ns) for share in _bases(tickets_only, slice_ns))
-    return tuple(
-        tier
-        for tier in tiers
-        if tier.short_ns < tier.long_ns < window_ns
-        and tier.factor >= _SLOWEST_DEFAULT
-        and can_fire(tier.factor, target)
-        and (slice_ns is None or _has_slices(tier, target, slice_ns))
-    )
-
-
-def _has_slices(tier: Tier, target: Fraction, slice_ns: int) -> bool:
-    slices = tier.long_ns // slice_ns
-    return fewest(slices, tier.factor * (1 - target), CONFIDENCE) <= slices
-
-
-def _bases(tickets_only: bool, slice_ns: int | None) -> list[_Share]:
-    shares = [share for share in _DEFAULTS if share.severity == TICKET or not tickets_only]
-    if slice_ns is None:
-        return shares
-    return [
-        replace(share, long_ns=_whole(share.long_ns, slice_ns), short_ns=_whole(share.short_ns, slice_ns))
-        for share in shares
-    ]
-
-
-def _whole(length_ns: int, slice_ns: int) -> int:
-    return max(-(-length_ns // slice_ns), 2) * slice_ns
 
 
 def parse_alerts(
@@ -200,25 +122,29 @@ def parse_alerts(
     *,
     tickets_only: bool = False,
     slice_ns: int | None = None,
+    labels_ns: int | None = None,
 ) -> AlertPlan:
     """The plan of `alerts:` (None: the defaults; "off" or False: nothing). Raises DefinitionError.
 
-    `window_ns` is the objective's window, a calendar's longest; `tickets_only` and `slice_ns` as in `default_tiers`.
+    `window_ns` is the objective's window, a calendar's longest; `tickets_only`, `slice_ns` and `labels_ns` are as in
+    `default_tiers`.
     """
     if _is_off(value):
         return OFF
+    parser = _Tiers(window_ns, target, tickets_only, slice_ns, labels_ns)
+    excluded_over_ns = max(HOUR_NS, 2 * (labels_ns or 0))
     if value is None:
-        return AlertPlan(default_tiers(window_ns, target, tickets_only=tickets_only, slice_ns=slice_ns))
+        return AlertPlan(parser.defaults, excluded_over_ns=excluded_over_ns)
     if not isinstance(value, Mapping):
         raise place.error(f"{shown(value)} is no plan of alerts", "Write off, or a mapping such as {no_data: 1h}")
     place.only(value, _KEYS)
-    parser = _Tiers(window_ns, target, tickets_only, slice_ns)
     return AlertPlan(
         parser.parse(value.get("tiers"), place.at("tiers")),
         _guard(value.get("guard"), place.at("guard")),
         _no_data(value.get("no_data"), window_ns, place.at("no_data")),
         _severity_or_off(value.get("exhausted"), place.at("exhausted")),
         _severity_or_off(value.get("exclusion_share"), place.at("exclusion_share")),
+        excluded_over_ns,
     )
 
 
@@ -230,9 +156,20 @@ class _Tiers:
     target: Fraction
     tickets_only: bool
     slice_ns: int | None
+    labels_ns: int | None
+
+    @property
+    def defaults(self) -> tuple[Tier, ...]:
+        return default_tiers(
+            self.window_ns,
+            self.target,
+            tickets_only=self.tickets_only,
+            slice_ns=self.slice_ns,
+            labels_ns=self.labels_ns,
+        )
 
     def parse(self, value: object, place: Place) -> tuple[Tier, ...]:
-        defaults = default_tiers(self.window_ns, self.target, tickets_only=self.tickets_only, slice_ns=self.slice_ns)
+        defaults = self.defaults
         tiers = {tier.name: tier for tier in defaults}
         if value is None:
             return defaults
@@ -243,8 +180,8 @@ class _Tiers:
         for name, written in value.items():
             spot = place.at(str(name))
             if _is_off(written):
-                if name not in DEFAULT_NAMES:
-                    raise spot.error(f"no default tier is named {shown(name)}", nearest(str(name), DEFAULT_NAMES))
+                if name not in KNOWN_NAMES:
+                    raise spot.error(f"no default tier is named {shown(name)}", nearest(str(name), KNOWN_NAMES))
                 tiers.pop(name, None)
             else:
                 tiers[name] = self._tier(_tier_name(name, spot), written, spot)
@@ -258,7 +195,8 @@ class _Tiers:
         place.only(value, _TIER_KEYS)
         if value.get("budget") is not None and value.get("factor") is not None:
             raise place.error("it has both budget and factor, which say the same", "Write one of them")
-        base = {share.name: share for share in _bases(self.tickets_only, self.slice_ns)}.get(name)
+        found = bases(self.window_ns, self.tickets_only, self.slice_ns, self.labels_ns)
+        base = {share.name: share for share in found}.get(name)
         if base is None:
             _all_keys(value, place)
         tier = Tier(
@@ -293,13 +231,15 @@ class _Tiers:
             problem = f"the short window ({short}) does not hold two slices of {text_of(self.slice_ns)}"
             raise place.at("short").error(problem, f"Use {text_of(2 * self.slice_ns)} at least")
 
-    def _with_factor(self, tier: Tier, base: _Share | None, value: Mapping[str, object], place: Place) -> Tier:
+    def _with_factor(self, tier: Tier, base: Share | None, value: Mapping[str, object], place: Place) -> Tier:
         if value.get("factor") is not None:
             factor, key = _factor(value["factor"], place.at("factor")), "factor"
         else:
             written, key = value.get("budget"), "budget"
-            share = base.share if base is not None and written is None else _ratio(written, place.at(key), '"2%"')
-            factor = share * self.window_ns / tier.long_ns
+            if base is not None and written is None:
+                factor = base.factor(self.window_ns, tier.long_ns)
+            else:
+                factor = _ratio(written, place.at(key), '"2%"') * self.window_ns / tier.long_ns
         if not can_fire(factor, self.target):
             fastest = format(float(1 / (1 - self.target)), ".6g")
             raise place.at(key).error(
@@ -316,7 +256,7 @@ def _all_keys(value: Mapping[str, object], place: Place) -> None:
         missing.append("budget or factor")
     if missing:
         problem = f"no default tier has this name, and it has no {', no '.join(missing)}"
-        raise place.error(problem, f"{_TIER_REMEDY}, or change one of {', '.join(DEFAULT_NAMES)}")
+        raise place.error(problem, f"{_TIER_REMEDY}, or change one of {', '.join(KNOWN_NAMES)}")
 
 
 def _tier_name(value: object, place: Place) -> str:
@@ -362,12 +302,6 @@ def _severity(value: object, place: Place, otherwise: str = "") -> str:
     if not isinstance(value, str) or value not in SEVERITIES:
         raise place.error(f"{shown(value)} is no severity", f"Write page or ticket{otherwise}")
     return value
-
-
-def _known_severity(value: object) -> str:
-    if value not in SEVERITIES:
-        raise ValueError(f"severity {value!r}")
-    return str(value)
 
 
 def _duration(value: object, place: Place) -> int:

@@ -17,12 +17,13 @@ from otelslo.notice import Notice
 from otelslo.slices import Slices
 from otelslo.snapshot import SavedLoss
 from otelslo.status import iso
-from otelslo.window import HOUR_NS, readable_duration
+from otelslo.window import HOUR_NS, WEEK_NS, readable_duration
 
 
 def span_ns(one: Judged, transition: Transition) -> int:
-    """How far back the announcement looks: a tier's long window, a budget's own, else an hour."""
-    length_ns = transition.state.data.get("long_ns")
+    """How far back the announcement looks: the (long) window of what it tells, a budget's own, else an hour."""
+    data = transition.state.data
+    length_ns = data.get("long_ns", data.get("recent_ns"))
     if isinstance(length_ns, int):
         return length_ns
     return one.status.window_ns if transition.state.name == BUDGET_EXHAUSTED else HOUR_NS
@@ -157,11 +158,16 @@ def _grounds(data: Mapping[str, Any], slices: Slices | None) -> list[str]:
             f"it fires above a burn rate of {_rate(data['factor'])}"
         ]
     if "week_excluded" in data:
+        recent, usual = _last(data.get("recent_ns", HOUR_NS)), _last(data.get("usual_ns", WEEK_NS))
         return [
-            f"{data['excluded']:,} of {data['total']:,} events were excluded in the last hour; "
-            f"{data['week_excluded']:,} of {data['week_total']:,} in the last week"
+            f"{data['excluded']:,} of {data['total']:,} events were excluded in the last {recent}; "
+            f"{data['week_excluded']:,} of {data['week_total']:,} in the last {usual}"
         ]
     return []
+
+
+def _last(length_ns: int) -> str:
+    return {HOUR_NS: "hour", WEEK_NS: "week"}.get(length_ns) or readable_duration(length_ns)
 
 
 def _rate(rate: float | None) -> str:

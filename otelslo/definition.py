@@ -22,6 +22,9 @@ from otelslo.quality.judged_rate import Audit
 from otelslo.slices import Slices
 from otelslo.window import format_target
 
+# Standard reasons that found no cell count with the one that tells the same class of failure, if that has one.
+_KIN = {"oom_cascade": "oom", "abandoned": "slow", "5xx": "exception", "no_response": "exception", "cut": "exception"}
+
 CELLS = 16
 FIRST_EXCLUDED = 10
 OTHER = "other"
@@ -39,7 +42,7 @@ def reason_cells(
     """The 16 cells of a row: "good", 9 bad, 6 excluded; the last bad and the last excluded one are "other".
 
     The first of `bad` (crashed) and whatever someone named comes before the other standard reasons when room is short;
-    what finds none is counted in "other". Unused cells are "".
+    what finds none is counted with its kin, or in "other". Unused cells are "".
     """
     bad_cells = _allot(bad, [*bad[:1], *bad_named], _BAD_ROOM)
     excluded_cells = _allot(excluded, excluded_named, _EXCLUDED_ROOM)
@@ -53,16 +56,19 @@ def _allot(standard: Sequence[str], wanted: Iterable[str], room: int) -> list[st
 
 
 def cell_index(cells: Sequence[str]) -> dict[Outcome, int]:
-    """The cell of every outcome that has one of its own."""
+    """The cell of every outcome that has one: its own, or that of its reason's kin."""
     index = {Outcome("good", "good"): 0}
     for cell, reason in enumerate(cells[1:], start=1):
         if reason:
             index[Outcome("bad" if cell < FIRST_EXCLUDED else "excluded", reason)] = cell
+    for reason, kin in _KIN.items():
+        if Outcome("bad", kin) in index:
+            index.setdefault(Outcome("bad", reason), index[Outcome("bad", kin)])
     return index
 
 
 def cell_of(index: Mapping[Outcome, int], outcome: Outcome) -> int:
-    """The outcome's own cell, or the "other" of its side; everything good is in cell 0."""
+    """The outcome's cell, or the "other" of its side; everything good is in cell 0."""
     own = index.get(outcome)
     if own is not None:
         return own

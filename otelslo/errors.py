@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -115,7 +117,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def shown(value: object) -> str:
     """A value as an error may quote it: printable, on one line and short."""
-    text = ascii(value)
+    text = str(value) if isinstance(value, Decimal | Fraction) else ascii(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 

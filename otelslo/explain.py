@@ -16,7 +16,7 @@ from otelslo.burn import burn_rate
 from otelslo.counts import Counts
 from otelslo.errors import BadValue, nearest, shown
 from otelslo.explanation import Breakdown, Explanation, Share, printable
-from otelslo.loss_class import by_class, class_of
+from otelslo.loss_class import OTHER, by_class, class_of
 from otelslo.rowkey import RowKey
 from otelslo.snapshot import SavedLoss
 from otelslo.status import Status
@@ -198,10 +198,16 @@ def _breakdown(
     if known is not None:
         counts = Counter({(name,): count for name, count in known.items()})
     told = sum(counts.values())
-    exact = told == bad
+    untold = sum(one.loss.count for one in losses if _classless(one, classes)) if "class" in by and known is None else 0
+    exact = told == bad and not untold
     order = sorted(counts, key=lambda values: (-counts[values], values))
     shares = (Share(v, counts[v], Fraction(counts[v], told), tuple(traces[v]), exact) for v in order if counts[v])
-    return Breakdown(by, tuple(shares), told, exact, asked)
+    return Breakdown(by, tuple(shares), told, exact, asked, untold)
+
+
+def _classless(one: SavedLoss, classes: Mapping[str, str]) -> bool:
+    """Whether a loss was counted in the cell of all that have none, and nothing else says what it was."""
+    return one.loss.reason == OTHER and class_of(one.loss.reason, one.loss.exception, classes) == OTHER
 
 
 def _without_echo(breakdowns: tuple[Breakdown, ...]) -> tuple[Breakdown, ...]:
@@ -263,6 +269,12 @@ def source_text(explanation: Explanation) -> str:
     bad, logged = explanation.events.bad, explanation.logged
     if not bad or all(one.exact for one in explanation.breakdowns):
         return f"Shares are exact: all {bad:,} bad events are accounted for" if bad else ""
+    untold = max(one.untold for one in explanation.breakdowns)
+    if untold and all(one.told == bad for one in explanation.breakdowns):
+        return (
+            f"All {bad:,} bad events are accounted for; the class of {untold:,} is not known, as their reason has no "
+            "count of its own: reasons: gives it one"
+        )
     exact = [" and ".join(one.by) for one in explanation.breakdowns if one.exact and one.tells]
     kept = f"Shares by {', '.join(exact)} are exact; the others are" if exact else "Shares are"
     if not logged:

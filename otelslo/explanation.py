@@ -39,7 +39,8 @@ class Share:
 class Breakdown:
     """Shares by one dimension or by several together, largest first; `told` is what they add up to.
 
-    `asked` is whether somebody has asked for just this one.
+    `asked` is whether somebody has asked for just this one. `untold` of them have no class that is known, since their
+    reason has no count of its own; the shares are not exact then.
     """
 
     by: tuple[str, ...]
@@ -47,6 +48,7 @@ class Breakdown:
     told: int
     exact: bool
     asked: bool = False
+    untold: int = 0
 
     @property
     def tells(self) -> bool:

@@ -66,6 +66,8 @@ def class_of(reason: str, exception: str, classes: Mapping[str, str]) -> str:
         kind = kind_by_name(exception)
         if kind is not None:
             return kind
+        if reason == OTHER:
+            return "error"  # something was raised, as with "exception"
     return classes.get(reason) or class_of_reason(reason)
 
 

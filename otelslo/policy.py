@@ -15,10 +15,11 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from otelslo.alerts import DEFAULT_NAMES, RESERVED, SEVERITIES, AlertPlan, can_fire
+from otelslo.alerts import RESERVED, SEVERITIES, AlertPlan, can_fire
 from otelslo.burn import BURN_WINDOWS
 from otelslo.errors import Place, nearest, shown
 from otelslo.status import Status
+from otelslo.tiers import KNOWN_NAMES
 from otelslo.window import format_duration, format_ratio, format_target, parse_positive_duration
 
 ALLOW, DENY = "allow", "deny"
@@ -357,7 +358,7 @@ def refuse_dead_steps(
 
     A severity is no mistake where the objective has no such alert, since a policy may be shared.
     """
-    names = {*SEVERITIES, *DEFAULT_NAMES, *RESERVED, *(tier.name for tier in alerts.tiers)}
+    names = {*SEVERITIES, *KNOWN_NAMES, *RESERVED, *(tier.name for tier in alerts.tiers)}
     for index, step in enumerate(policy.steps):
         when, spot = step.when, place.at(index, "when")
         if when.burn is not None:

@@ -15,11 +15,14 @@ from otelslo.errors import Place
 from otelslo.event import GOOD, Event, Outcome
 from otelslo.indicators import DailyIndicator, LabelIndicator
 from otelslo.labelled import Labelled
+from otelslo.period import Period
 from otelslo.verdicts import Judging
 
 
 class Predicting(Judging):
     """Methods of an `SLO`, by what it has resolved."""
+
+    period: Period
 
     @property
     def daily(self) -> bool:
@@ -59,6 +62,15 @@ class Predicting(Judging):
             if counts:
                 problem = "it counts something else than the judge's verdicts, which alone the audit is of"
                 raise place.at(key).error(problem, "Leave it out, or the audit", at_key=True)
+
+    @property
+    def labels_ns(self) -> int | None:
+        """How long after a prediction its label may come, for alerts; where nothing says so, a quarter of the window.
+        None where no label is waited for."""
+        if "label_within" not in self._indicator.OPTIONS or self.option("of") == "score":
+            return None
+        within_ns: int | None = self.option("label_within")
+        return self.period.nominal_ns // 4 if within_ns is None else within_ns
 
     def _as_labels_come(self, plan: AlertPlan, given: object) -> AlertPlan:
         """Without the alert on excluded events, unless it is asked for, where they are known long before the others:

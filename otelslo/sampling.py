@@ -6,6 +6,7 @@ asks for its gauge, so samples of all workers add up. A gauge that cannot be rea
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -14,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from otelslo import readings
-from otelslo.errors import BadValue
+from otelslo.errors import BadValue, nearest, shown
 from otelslo.event import Event
 from otelslo.indicators import saturation
 from otelslo.indicators.saturation import CPU, DURATION, IN_FLIGHT, LOOP_LAG, MEMORY, SATURATED, SHARE, Bound
@@ -28,7 +29,10 @@ from otelslo.window import MICROSECOND_NS, SECOND_NS
 if TYPE_CHECKING:
     from otelslo.engine import Engine
 
+log = logging.getLogger("otelslo")
+
 _INDICATOR = "saturation"
+_BUILT_IN = frozenset({IN_FLIGHT, LOOP_LAG, MEMORY, CPU})
 
 Sample = int | Fraction
 _Judged = Callable[[Bound], Sample]  # a sample in the unit of a threshold; raises BadValue
@@ -53,6 +57,7 @@ class Sampling:
         self._cpu = Cpu()
         self._memory: Memory | None = None
         self._asking: dict[str, threading.Thread] = {}
+        self._said: set[str] = set()
 
     def turn(self, slos: tuple[SLO, ...], now_ns: int, leads: bool) -> None:
         """Take the samples of this second (ring time), if they are not taken yet. Never raises."""
@@ -60,9 +65,10 @@ class Sampling:
             self._of = slos
             self._guarded("gauges", lambda: self._bind(slos))
         second = now_ns // SECOND_NS
-        if not self._asked or second == self._second:
+        if second == self._second:
             return
         self._second = second
+        self._guarded("gauges", self._check_told)
         for gauge in self._asked:
             self._guarded(gauge, partial(self._sample, gauge, leads))
 
@@ -95,6 +101,21 @@ class Sampling:
             (int(slo.option("threshold").amount) for slo in asked.get(LOOP_LAG, ())), default=None
         )
         self._lag.watch(self._shortest_lag_ns)
+
+    def _check_told(self) -> None:
+        """Count what the app told and nobody can use; who is meant by a gauge that nobody asks for is said once."""
+        for why in readings.refused():
+            self._engine.fault("user_code", why)
+        own = [gauge for gauge in self._asked if gauge not in _BUILT_IN]
+        for name in readings.names():
+            if name in own or name in self._said:
+                continue
+            self._said.add(name)
+            if name in _BUILT_IN:
+                log.warning("gauge: %s is measured by otelslo itself, and not used as it is told. Rename yours", name)
+            else:
+                remedy = nearest(name, own) if own else "There are none of the app's own"
+                log.warning("gauge: no objective asks for a gauge named %s. %s", shown(name), remedy)
 
     def _sample(self, gauge: str, leads: bool) -> None:
         if gauge == IN_FLIGHT:

@@ -221,6 +221,7 @@ class SLO(Predicting):
             place.at("alerts"),
             tickets_only=getattr(self._indicator, "TICKETS_ONLY", False),
             slice_ns=slice_ns,
+            labels_ns=self.labels_ns,
         )
         plan = self._as_labels_come(plan, self.alerts)
         self._set(

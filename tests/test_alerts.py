@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otelslo.alerts import (
-    DEFAULT_NAMES,
     OFF,
     RESERVED,
     SEVERITIES,
@@ -22,6 +21,7 @@ from otelslo.alerts import (
     parse_alerts,
 )
 from otelslo.errors import DefinitionError, Place
+from otelslo.tiers import DEFAULT_NAMES, sees
 from otelslo.window import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
 
 NINES = Fraction(999, 1000)
@@ -94,6 +94,49 @@ def test_slices_and_sampled_indicators():
     assert (odd[0].long_ns, odd[0].short_ns) == (63 * MINUTE_NS, 14 * MINUTE_NS)
     assert all(tier.share(MONTH_NS) == Fraction(1, 50) for tier in odd if tier.name == "page-fast")
     assert default_tiers(MONTH_NS, NINES, slice_ns=7 * DAY_NS) == ()
+
+
+FAST_H, SLOW_H = {"ticket-fast": (24, 12)}, {"ticket-slow": (72, 36)}  # long and short windows
+
+
+@pytest.mark.parametrize(
+    ("labels_h", "expected"),
+    [
+        (1, {"ticket-fast": (24, 2), "ticket-slow": (72, 6)}),
+        (12, FAST_H | {"ticket-slow": (72, 24)}),
+        (24, FAST_H | SLOW_H | {"ticket-late": (96, 48)}),
+        (7 * 24, FAST_H | SLOW_H | {"ticket-late": (21 * 24, 14 * 24)}),
+        (14 * 24, FAST_H | SLOW_H),  # no window of four weeks holds enough of what is two weeks old
+    ],
+)
+def test_windows_hold_what_is_labelled_by_then(labels_h, expected):
+    """A short window is twice as long as a label takes, if one fits, and no default fires where the target is met."""
+    tiers = default_tiers(28 * DAY_NS, Fraction(95, 100), tickets_only=True, labels_ns=labels_h * HOUR_NS)
+    assert {tier.name: (tier.long_ns // HOUR_NS, tier.short_ns // HOUR_NS) for tier in tiers} == expected
+    assert all(tier.factor >= 1 for tier in tiers if tier.name == "ticket-late")
+
+
+@given(
+    window_h=st.integers(24, 90 * 24), labels_min=st.integers(1, 40 * 1440), slice_ns=st.sampled_from([None, DAY_NS])
+)
+def test_default_tiers_of_late_labels_can_be_written_down(window_h, labels_min, slice_ns):
+    window_ns, target = window_h * HOUR_NS, Fraction(95, 100)
+    options = {"tickets_only": True, "slice_ns": slice_ns, "labels_ns": labels_min * MINUTE_NS}
+    defaults = default_tiers(window_ns, target, **options)
+    written = {tier.name: {} for tier in defaults}
+    assert parse({"tiers": written}, window_ns, target, **options).tiers == defaults
+    for tier in defaults:
+        assert tier.short_ns < tier.long_ns < window_ns
+        if tier.name == "ticket-late":
+            assert sees(tier, labels_min * MINUTE_NS)
+
+
+def test_the_late_tier_is_a_default_one_by_name():
+    week = {"tickets_only": True, "labels_ns": 7 * DAY_NS}
+    names = [tier.name for tier in parse({"tiers": {"ticket-late": "off"}}, **week).tiers]
+    assert names == ["ticket-fast", "ticket-slow"]
+    changed = parse({"tiers": {"ticket-late": {"long": "20d"}}}, **week).tiers[-1]
+    assert (changed.long_ns, changed.factor) == (20 * DAY_NS, 1)
 
 
 def test_nothing_written_is_the_defaults_and_off_is_nothing():

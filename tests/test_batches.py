@@ -163,7 +163,7 @@ def test_user_code_is_asked_once_a_batch(make_engine):
 def test_a_caller_that_left_a_batch(make_engine):
     """It had waited too long past the threshold of all items, or past `cancel_after` of the call."""
     timed, any_time = inference("timed", "item"), inference("any", "item", None)
-    for s, expected in ((0.4, "excluded client_cancel"), (0.41, "bad other")):
+    for s, expected in ((0.4, "excluded client_cancel"), (0.41, "bad slow")):
         engine = make_engine(timed, any_time)
         site = engine.track("model").open()
         site.batch(4)

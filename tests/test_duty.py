@@ -10,7 +10,6 @@ import pytest
 from drive import advance
 
 from otelslo import SLO, Engine, ManualClock, duty
-from otelslo.alerts import DEFAULT_NAMES
 from otelslo.exporters.sqlite import StoreUnavailable
 from otelslo.notice import Notice
 from otelslo.oncall import shared
@@ -18,6 +17,7 @@ from otelslo.ring.collect import Collector
 from otelslo.ring.geometry import Geometry
 from otelslo.rowkey import RowKey
 from otelslo.snapshot import Loss
+from otelslo.tiers import DEFAULT_NAMES
 from otelslo.window import SECOND_NS
 
 GEOMETRY = Geometry(max_blocks=4, snapshots=4)

@@ -60,7 +60,7 @@ def test_a_caller_that_waited_past_the_threshold_had_a_reason(make_engine):
     engine = make_engine(inference(threshold="2s"))
     raising(engine, asyncio.CancelledError(), s=2)
     raising(engine, asyncio.CancelledError(), s=3)
-    assert cells(engine, "model") == {"excluded client_cancel": 1, "bad other": 1}
+    assert cells(engine, "model") == {"excluded client_cancel": 1, "bad slow": 1}  # it was abandoned
 
 
 def test_the_threshold_is_exact_and_optional(make_engine):

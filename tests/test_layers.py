@@ -19,6 +19,7 @@ VALUES = {
     "window",
     "period",
     "alerts",
+    "tiers",
     "event",
     "stream",
     "labelled",
@@ -29,7 +30,7 @@ VALUES = {
     "clock",
     "_version",
 }
-PROMISE = {"about", "alerts", "period", "shorthand", "slices", "throughput"}
+PROMISE = {"about", "alerts", "period", "shorthand", "slices", "throughput", "tiers"}
 DEFINITIONS = (
     VALUES
     | PROMISE
@@ -54,7 +55,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clock": set(),
     "window": {"errors"},
     "period": {"errors", "window"},
-    "alerts": {"binomial", "errors", "window"},
+    "tiers": {"binomial", "window"},
+    "alerts": {"errors", "tiers", "window"},
     "stream": set(),
     "chunks": set(),
     "event": {"labelled", "models", "stream"},

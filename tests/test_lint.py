@@ -47,6 +47,9 @@ DRIFT = {
     "options": {"baseline": "baseline.json", "measure": "psi", "limit": 0.1},
 }
 
+LATE = {"indicator": "accuracy", "target": "90%", "window": "28d", "options": {"label_within": "7d"}}
+SHORT = {"severity": "ticket", "long": "12d", "short": "6d", "factor": 2}
+
 # what is written -> (rule, severity, the key's way, a part of the problem)
 BAD = {
     "a target of failures": ({"target": "0.1%"}, "reversed", "warning", ("target",), "more than half"),
@@ -189,6 +192,17 @@ BAD = {
         {"indicator": "accuracy", "window": "7d", "options": {"label_within": "4d"}},
         "labels-too-late", "note", ("label_within",), "most of the window of 7d",
     ),
+    "a tier that is over before its labels come": (
+        LATE | {"alerts": {"tiers": {"mine": SHORT}}},
+        "late-labels", "warning", ("alerts", "tiers", "mine"), "can hardly fire: a label may take 7d",
+    ),
+    "no window for labels as late as that": (
+        LATE | {"options": {"label_within": "14d"}, "alerts": None},
+        "late-labels", "note", ("alerts",), "can hardly fire: a label may take 14d",
+    ),
+    "labels that nobody says the time of": (
+        LATE | {"options": {}, "alerts": None}, "no-label-within", "note", ("label_within",), "take less than 14d",
+    ),
     "a few days of a daily value": (
         {"indicator": "f1", "window": "3d", "options": {"positive": 1, "bar": "80%"}},
         "window-too-short", "warning", ("window",), "of which the window of 3d has 3",
@@ -249,6 +263,9 @@ FINE = {
     "slices without a guard": {**SLICED, "target": "95%", "alerts": {"guard": "off"}},
     "a few who take an offer": {"indicator": "conversion", "target": "5%", "options": {"label_within": "30m"}},
     "labels within a part of the window": {"indicator": "accuracy", "options": {"label_within": "7d"}},
+    "the default tiers of late labels": LATE | {"alerts": None},
+    "a late default told as a page": LATE | {"alerts": {"tiers": {"ticket-fast": {"severity": "page"}}}},
+    "a tier that waits for its labels": LATE | {"alerts": {"tiers": {"mine": SHORT | {"long": "13d", "short": "9d"}}}},
     "requests of one model": {
         "indicator": "freshness",
         "match": {"kind": "http"},

@@ -76,7 +76,8 @@ def test_every_bad_reason_of_ours_has_a_class(name):
         ("exception", "KeyError", "error"),
         ("exception", "", "error"),
         ("other", "APITimeoutError", "timeout"),
-        ("other", "KeyError", "other"),
+        ("other", "KeyError", "error"),
+        ("other", "", "other"),
         ("slow", "TimeoutError", "slow"),
         ("nonsense", "MemoryError", "quality"),
     ],
@@ -129,6 +130,36 @@ def test_the_class_is_told_where_it_says_more_than_the_reason():
     assert told([loss(2)], 2, by=[("class",)]) == ["By class: 100% error"]
 
 
+def test_a_class_that_nobody_knows_is_said_to_be_none():
+    found = explain(MONTH, Counts(90, 5), HOUR_NS, [loss(3, reason="oom"), loss(2, reason="other")], [("class",)])
+    (by,) = found.breakdowns
+    assert [(share.values[0], share.count, share.exact) for share in by.shares] == [
+        ("oom", 3, False),
+        ("other", 2, False),
+    ]
+    assert explain_text(found)[-1].startswith("All 5 bad events are accounted for; the class of 2 is not known")
+
+
+def test_an_oom_and_its_cascade_are_of_memory_though_others_have_names(make_engine):
+    """As in the first example of the document: there is no room for all, and none of these counts as other."""
+    named = {"threshold": "500ms", "reasons": ["nonsense"], "options": {"cold_start": "exclude"}}
+    engine = make_engine(SLO("model", indicator="inference", target="90%", **named))
+
+    @otelslo.track("rerank", engine=engine)
+    def called(error):
+        if error is not None:
+            raise error
+
+    dead = type("EngineDeadError", (RuntimeError,), {})
+    for error in (None, None, RuntimeError(CUDA_OOM), *21 * [dead()], *20 * [ConnectionError()]):
+        with suppress(Exception):
+            called(error)
+    asked = ("explain", "model", "--by", "class", "--state-dir", engine.state_dir)
+    (found,) = json.loads(invoke(*asked, "--json").stdout)
+    (by,) = found["shares"]
+    assert (by["exact"], [(one["class"], one["count"]) for one in by["shares"]]) == (True, [("oom", 42)])
+
+
 def test_a_sample_is_said_to_be_one():
     found = explain(MONTH, Counts(90, 10), HOUR_NS, [loss(4, reason="oom")], [("class",)])
     (by,) = found.breakdowns
@@ -168,6 +199,6 @@ def test_end_to_end(make_engine):
         asked = ("explain", slo, "--by", "class", "--state-dir", engine.state_dir)
         (found,) = json.loads(invoke(*asked, "--json").stdout)
         (by,) = found["shares"]
-        assert (by["by"], by["exact"], by["of"]) == (["class"], True, 5)
+        assert (by["by"], by["exact"], by["of"]) == (["class"], "other" not in classes, 5)
         assert {share["class"]: share["count"] for share in by["shares"]} == classes
         assert "by class" in invoke(*asked, columns=120).stdout

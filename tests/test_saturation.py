@@ -58,6 +58,8 @@ def turn(engine, *, s=1):
 @pytest.fixture(autouse=True)
 def nothing_told(monkeypatch):
     monkeypatch.setattr(readings, "_readings", {})
+    monkeypatch.setattr(readings, "_said", set())
+    readings._refused.clear()
 
 
 @pytest.fixture
@@ -259,10 +261,48 @@ async def later():
 
 
 @pytest.mark.parametrize("value", ["7", None, True, [1], later])
-def test_what_is_no_value_is_refused_when_it_is_told(value):
-    with pytest.raises(BadValue, match="gauge 'queue_depth'"):
+def test_what_is_no_value_hurts_no_request_and_is_a_fault(sampling, caplog, value):
+    engine = sampling(full("queue_depth", 50))
+    for _ in range(3):
         otelslo.gauge("queue_depth", value)
     assert readings.reading("queue_depth") is None
+    assert [one.message.startswith("gauge 'queue_depth': ") for one in caplog.records] == [True]
+    turn(engine)
+    turn(engine)
+    assert (counted(engine), engine.faults()) == ((0, 0), {"user_code": 3})
+
+
+@pytest.mark.parametrize("name", [None, 5, ["queue_depth"]])
+def test_a_name_that_is_no_text_hurts_no_request(sampling, name):
+    engine = sampling(full("queue_depth", 50))
+    otelslo.gauge(name, 5)
+    turn(engine)
+    assert engine.faults() == {"user_code": 1}
+
+
+def test_more_refused_than_one_second_can_hold_are_no_memory_leak():
+    for number in range(5000):
+        otelslo.gauge(f"queue_depth{number}", None)
+    assert len(list(readings.refused())) == 1000
+    assert list(readings.refused()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "slos", "said"),
+    [
+        ("queue_dept", [full("queue_depth", 50)], "no objective asks for a gauge named 'queue_dept'. Did you mean"),
+        ("nosuch", [], "no objective asks for a gauge named 'nosuch'. There are none of the app's own"),
+        ("in_flight", [full("in_flight", 50)], "in_flight is measured by otelslo itself"),
+    ],
+)
+def test_a_gauge_that_nobody_asks_for_is_said_once(sampling, caplog, name, slos, said):
+    engine = sampling(*slos)
+    for _ in range(3):
+        otelslo.gauge(name, 5)
+        turn(engine)
+    (line,) = [one.message for one in caplog.records if one.message.startswith("gauge: ")]
+    assert said in line
+    assert engine.faults() == {}
 
 
 # ── in flight ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otelslo.errors import BadValue, DefinitionError
-from otelslo.event import Ending, Event
+from otelslo.event import Ending, Event, Outcome
 from otelslo.match import Globs
 from otelslo.slo import OVERFLOW, SLO, UNKNOWN, Definition, rules_table
 from otelslo.window import DAY_NS, SECOND_NS
@@ -252,6 +252,20 @@ def test_named_reasons_come_first_when_room_is_short():
     assert {"bots", "invalid"} <= set(slo.reason_cells[10:15])
 
 
+def test_a_reason_without_a_cell_counts_with_its_kin():
+    """Never with what someone else has named, and what has no kin is other."""
+    plain = SLO("a", indicator="inference")
+    assert plain.reason_cells[7:9] == ("oom_cascade", "server_cancel")
+    assert plain.cell(Outcome("bad", "cut")) == plain.cell(Outcome("bad", "exception"))
+    named = SLO("a", indicator="inference", threshold="1s", reasons=["nonsense"])
+    assert "oom_cascade" not in named.reason_cells
+    assert named.reason_cells[named.cell(Outcome("bad", "oom_cascade"))] == "oom"
+    assert named.reason_cells[named.cell(Outcome("bad", "abandoned"))] == "slow"
+    assert named.reason_cells[named.cell(Outcome("bad", "shed"))] == "other"
+    assert named.cell(Outcome("excluded", "abandoned")) == 15
+
+
+KIN = {"cut": "exception", "no_response": "exception", "5xx": "exception"}  # those that availability can have
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(lambda name: name not in ("good", "other"))
 
 
@@ -267,7 +281,7 @@ def test_every_outcome_has_a_cell_of_its_side(reasons, excluded, unknown):
     for reason in [*reasons, unknown, "crashed", ""]:
         cell = slo.cell(request_outcome("bad", reason))
         assert 1 <= cell <= 9
-        assert slo.reason_cells[cell] in (reason, "other")
+        assert slo.reason_cells[cell] in (reason, "other", KIN.get(reason))
     assert all(slo.reason_cells[slo.cell(request_outcome("bad", reason))] == reason for reason in reasons)
     assert 10 <= slo.cell(request_outcome("excluded", unknown)) <= 15
     assert slo.cell(request_outcome("good", unknown)) == 0

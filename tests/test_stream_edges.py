@@ -383,6 +383,7 @@ ROLE = 'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n'
 END = piece("", more=False)
 # There are fewer cells than reasons: those of goodput are taken by its limits.
 OTHER = {"goodput": "bad other"}
+RAISED = {"goodput": "bad exception"}  # what is of its class counts with it
 RESPONSES = {
     "in time": ((EVENTS, 300, piece("data: a\n\n"), 100, piece("data: b\n\n"), 900, END), GOOD),
     "comments are none": (
@@ -396,12 +397,12 @@ RESPONSES = {
     ),
     "empty": ((EVENTS, 1, END), dict.fromkeys(GOOD, "bad empty")),
     "all at once": ((EVENTS, 300, piece("data: a\n\n", more=False)), ALONE),
-    "cut": ((EVENTS, 1, piece("data: a\n\n")), dict.fromkeys(GOOD, "bad cut") | OTHER),
+    "cut": ((EVENTS, 1, piece("data: a\n\n")), dict.fromkeys(GOOD, "bad cut") | RAISED),
     "breaks": ((EVENTS, 1, piece("data: a\n\n"), ValueError("boom")), BROKEN),
     "server stops": ((EVENTS, 1, piece("data: a\n\n"), GONE()), dict.fromkeys(GOOD, "bad server_cancel") | OTHER),
     "an answer": ((START, 1, LAST), dict.fromkeys(GOOD, "excluded not_evaluable")),
     "a download": ((START, 1, CHUNK, 1, CHUNK, LAST), dict.fromkeys(GOOD, "excluded not_evaluable")),
-    "refused": ((START | {"status": 500}, 1, LAST), dict.fromkeys(GOOD, "bad 5xx") | OTHER),
+    "refused": ((START | {"status": 500}, 1, LAST), dict.fromkeys(GOOD, "bad 5xx") | RAISED),
     "refused as a stream": ((EVENTS | {"status": 404}, 1, LAST), dict.fromkeys(GOOD, "excluded client_error")),
 }  # fmt: skip
 

@@ -13,10 +13,10 @@ from cli.invoke import invoke
 from simulated import GEOMETRY, Simulation, dusty
 
 from otelslo import SLO
-from otelslo.alerts import DEFAULT_NAMES
 from otelslo.cli import state
 from otelslo.clock import ManualClock
 from otelslo.counts import Counts
+from otelslo.tiers import DEFAULT_NAMES
 from otelslo.window import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
 
 CALLS = {"kind": "call"}

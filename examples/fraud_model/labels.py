@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from traffic import payment, was_fraud
+from payments import payment, was_fraud
 
 import otelslo
 

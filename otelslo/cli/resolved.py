@@ -15,7 +15,7 @@ from otelslo.alerts import BUDGET_EXHAUSTED, EXCLUSION_SHARE, NO_DATA, PAGE, TIC
 from otelslo.cli.tables import clean, glyphs
 from otelslo.lint import SEVERITIES
 from otelslo.slices import RATIO_TIMESLICES, Slices
-from otelslo.window import format_duration, format_limit, format_target
+from otelslo.window import HOUR_NS, format_duration, format_limit, format_target
 
 _MOST_PLACES = 3
 _SEVERITY = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -118,7 +118,9 @@ def _alerts(plan: AlertPlan, severity: str) -> list[str]:
     if plan.no_data_ns is not None and severity == TICKET:
         found.append(f"{NO_DATA} (for {format_duration(plan.no_data_ns)})")
     found += [BUDGET_EXHAUSTED] if plan.exhausted == severity else []
-    return found + ([EXCLUSION_SHARE] if plan.exclusion_share == severity else [])
+    late_ns = plan.excluded_over_ns
+    share = EXCLUSION_SHARE + (f" (in the last {format_duration(late_ns)} at most)" if late_ns > HOUR_NS else "")
+    return found + ([share] if plan.exclusion_share == severity else [])
 
 
 def _tier(tier: Tier) -> str:

@@ -177,7 +177,7 @@ def _refuse_nan(column: npt.NDArray[Any], place: Place) -> None:
     else:
         found = sum(value is not None and is_missing(value) for value in column) if column.dtype.kind == "O" else 0
     if found:
-        remedy = "Take them out, or say nan_is_missing=True if a missing value is written so"
+        remedy = "Take them out, or say nan_is_missing=True (--nan-is-missing) if a missing value is written so"
         raise place.error(f"{found} of {len(column)} values are NaN", remedy)
 
 

@@ -90,6 +90,7 @@ RULES = (
     _failed("infrastructure", "network, disk, or a worker process that died"),
     _failed("exception", "another exception"),
     _failed(CASCADE, "failed after an OOM had taken the engine down"),
+    _failed("server_cancel", "cancelled by the server (shutdown, worker timeout)"),
     _failed("shed", "refused by our own shedding"),
     _Patience(
         "client_cancel",
@@ -98,7 +99,6 @@ RULES = (
         Outcome("bad", "abandoned"),
         "cancel_after",
     ),
-    _failed("server_cancel", "cancelled by the server (shutdown, worker timeout)"),
     _failed("5xx", "answered with a server error"),
     _failed("no_response", "ended with no response at all"),
     _failed("cut", "the server cut the stream"),

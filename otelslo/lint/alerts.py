@@ -12,6 +12,7 @@ from otelslo.errors import Key, nearest
 from otelslo.lint.finding import ERROR, NOTE, WARNING, Finding, Found, at
 from otelslo.slices import STEP_NS, TIMESLICES
 from otelslo.slo import SLO
+from otelslo.tiers import sees
 from otelslo.window import DAY_NS, format_duration, format_ratio, format_target
 
 _LOG = "log"
@@ -25,12 +26,13 @@ def of(slo: SLO, channels: Mapping[str, str] | None) -> Iterator[Finding]:
         yield from _tier(slo, tier, tier not in defaults)
         yield from _shadowed(slo, tier, index)
     yield from _without_tiers(slo)
+    yield from _late_labels(slo, defaults)
     yield from _heard(slo, channels)
 
 
 def _defaults(slo: SLO) -> tuple[Tier, ...]:
     slice_ns = slo.slices.length_ns if slo.slices is not None else DAY_NS if slo.daily else None
-    return default_tiers(slo.period.nominal_ns, slo.target_ratio, slice_ns=slice_ns)
+    return default_tiers(slo.period.nominal_ns, slo.target_ratio, slice_ns=slice_ns, labels_ns=slo.labels_ns)
 
 
 def _tier(slo: SLO, tier: Tier, written: bool) -> Iterator[Finding]:
@@ -105,6 +107,27 @@ def _without_tiers(slo: SLO) -> Iterator[Finding]:
             "nobody is told before the budget is spent"
         )
         yield at(slo, "alerts")(NOTE, "no-burn-alerts", problem, "Write tiers of its own under alerts")
+
+
+def _late_labels(slo: SLO, defaults: tuple[Tier, ...]) -> Iterator[Finding]:
+    """Tiers whose short window is over before labels come; of the default ones a longer one goes along."""
+    within_ns = slo.option("label_within")
+    if within_ns is None or slo.labels_ns is None or not slo.alert_plan.tiers:
+        return
+    usual, within = {(tier.long_ns, tier.short_ns) for tier in defaults}, format_duration(within_ns)
+    for tier in slo.alert_plan.tiers:
+        if (tier.long_ns, tier.short_ns) not in usual and not sees(tier, within_ns):
+            problem = (
+                f"{tier.name} can hardly fire: a label may take {within}, and its short window "
+                f"({format_duration(tier.short_ns)}) is over by then"
+            )
+            remedy = f"Use a short window of {format_duration(2 * within_ns)}, or leave it to the default tiers"
+            yield at(slo, *_path(tier))(WARNING, "late-labels", problem, remedy)
+    if not any(sees(tier, within_ns) for tier in slo.alert_plan.tiers):
+        problem = (
+            f"its burn-rate alerts can hardly fire: a label may take {within}, and every short window is over by then"
+        )
+        yield at(slo, "alerts")(NOTE, "late-labels", problem, "Use a window of several times label_within")
 
 
 def _heard(slo: SLO, channels: Mapping[str, str] | None) -> Iterator[Finding]:

@@ -25,6 +25,10 @@ def of(slo: SLO) -> Iterator[Finding]:
         each = format_duration(within_ns)
         problem = f"a label may take {each}, most of the window of {window}: its budget rests on the little before that"
         yield at(slo, "label_within")(NOTE, "labels-too-late", problem, "Use a window of several times label_within")
+    if within_ns is None and slo.labels_ns is not None and slo.alert_plan.tiers:
+        longest = format_duration(max(tier.short_ns for tier in slo.alert_plan.tiers))
+        problem = f"nothing says how late a label may be; its burn-rate alerts see those that take less than {longest}"
+        yield at(slo, "label_within")(NOTE, "no-label-within", problem, "Add label_within, such as 7d")
     if slo.indicator == _DRIFT and window_ns <= slo.option("every"):
         each = format_duration(slo.option("every"))
         problem = f"it counts one event each {each}, and its window of {window} holds one at most"

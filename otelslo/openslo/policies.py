@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from otelslo.alerts import DEFAULT_NAMES
 from otelslo.errors import shown
 from otelslo.openslo.annotations import disagreement
 from otelslo.openslo.metrics import OPERATORS, Note
 from otelslo.openslo.objects import Catalogue, Object, Part
 from otelslo.openslo.spelling import ALL_CHANNELS, SOURCE_TYPE, duration_text, length_ns, number, ratio, shorthand
+from otelslo.tiers import KNOWN_NAMES
 from otelslo.window import SECOND_NS, parse_duration, parse_positive_duration
 
 SHORTEST_NS = 10 * SECOND_NS
@@ -39,7 +39,7 @@ class Alerting:
 
     def plan(self) -> dict[str, Any]:
         """As an SLO's `alerts` takes it: these tiers and no default ones."""
-        dropped = {name: "off" for name in DEFAULT_NAMES if name not in self.tiers}
+        dropped = {name: "off" for name in KNOWN_NAMES if name not in self.tiers}
         plan: dict[str, Any] = {"tiers": dropped | self.tiers}
         return plan if self.no_data_ns is None else plan | {"no_data": duration_text(self.no_data_ns)}
 

@@ -148,7 +148,7 @@ def test_kept_as_json_it_is_the_same(kind, column):
 
 
 REFUSED = [
-    ([1.0, math.nan] * 100, "numeric", "100 of 200 values are NaN.*nan_is_missing"),
+    ([1.0, math.nan] * 100, "numeric", "100 of 200 values are NaN.*nan_is_missing=True .--nan-is-missing"),
     (np.array([1.0, math.nan] * 100), "categorical", "100 of 200 values are NaN"),
     ([5] * 200, "numeric", "every value is 5.*leave the feature out"),
     (["de"] * 200 + [None], "categorical", "every value is 'de'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,7 @@ def test_it_survives_openslo(tmp_path):
         (95, r"SLO 'supported'.audit: 95 is no audit. Write {tp: 48, fn: 2, tn: 95, fp: 5}"),
         ({"tp": 48}, "the audit does not say fn, tn, fp. Write {tp: 48"),
         (AUDIT | {"tp": 48.0}, "tp of 48.0 is no count. Write a whole number from 0 on"),
+        (AUDIT | {"tp": Decimal("1.5")}, "tp of 1.5 is no count"),
         (AUDIT | {"fn": -1}, "fn of -1 is no count"),
         (AUDIT | {"np": 1}, "an audit has no 'np'. Known: fn, fp, tn, tp"),
         (AUDIT | {"tp": 0, "fn": 0}, "the audit has 0 that people call hallucinated.*Audit more answers"),

@@ -6,6 +6,7 @@ import math
 import sys
 import warnings
 from collections import Counter
+from decimal import Decimal
 from fractions import Fraction
 
 import pytest
@@ -188,6 +189,7 @@ WRONG = [
     ("f1", {"bar": 80}, r"\.bar: 80 is no share. Write a share such as"),
     ("f1", {"metric": "auc"}, r"'auc' is no choice. Write precision or recall or f1"),
     ("f1", {"otherwise": "bad"}, r"has no option 'otherwise'"),
+    ("bleu", {"bar": Decimal("0.35")}, r"a BLEU of 0.35. Write"),
     ("bleu", {"bar": 0.3}, r"a BLEU of 0.3. Write it on its scale of 0 to 100"),
     ("bleu", {"tokenize": "13b"}, r"'13b' is no tokeniser"),
     ("rouge", {"variant": "rougeW"}, r"'rougeW' is no choice"),
