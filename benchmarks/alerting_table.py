@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from otelslo.alerting import AlertState, StateKey, Transition, findings, firing_names, step
+from otelslo.alert_states import AlertState, StateKey, Transition, firing_names, step
+from otelslo.alerting import findings
 from otelslo.alerts import PAGE, AlertPlan, Tier, default_tiers
 from otelslo.counts import Counts
 from otelslo.ring.geometry import Geometry

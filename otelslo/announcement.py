@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from otelslo.alerting import FIRING, AlertState, Transition
+from otelslo.alert_states import FIRING, AlertState, Transition
 from otelslo.alerts import BUDGET_EXHAUSTED, EXCLUSION_SHARE, NO_DATA
 from otelslo.definition import Definition
 from otelslo.evaluate import Judged

@@ -13,7 +13,7 @@ from functools import cache, cached_property, partial
 from typing import Any
 
 from otelslo import channels
-from otelslo.alerting import Transition
+from otelslo.alert_states import Transition
 from otelslo.announcement import announce, span_ns
 from otelslo.channels import Channel, SendFailed
 from otelslo.courier import ChannelState, Courier

@@ -14,7 +14,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from otelslo.alerting import FIRING, AlertState, StateKey, Transition, by_objective, findings, firing_names, step
+from otelslo.alert_states import FIRING, AlertState, StateKey, Transition, by_objective, firing_names, step
+from otelslo.alerting import findings
 from otelslo.alerts import PAGE
 from otelslo.announcement import announce_limit, announce_removal, headline, limit_headline
 from otelslo.errors import StateError

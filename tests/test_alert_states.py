@@ -11,17 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from otelslo.alerting import (
-    AlertState,
-    Finding,
-    StateKey,
-    Transition,
-    Verdict,
-    by_objective,
-    firing_names,
-    step,
-    transition_key,
-)
+from otelslo.alert_states import AlertState, StateKey, Transition, by_objective, firing_names, step, transition_key
+from otelslo.alerting import Finding, Verdict
 from otelslo.alerts import Tier
 from otelslo.errors import StateError
 from otelslo.window import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS

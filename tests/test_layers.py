@@ -104,6 +104,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving": VALUES | {"budget", "evaluate", "explain", "policy", "status"},
     "marks": {"errors", "exporters", "notes", "oncall"},
     "alerting": (DECIDERS - {"clock"}) | {"binomial"},
+    "alert_states": {"alerting", "alerts", "errors", "window"},
     "drift": {"drift", "errors"},
     "quality": {"errors", "labelled", "quality"},
     "kernels": {"kernels"},
@@ -134,10 +135,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "channels": VALUES | {"channels", "endpoint", "http_call", "notice", "secret"},
     "courier": {"channels", "errors", "notice"},
     "outbox": {"courier", "errors", "notice"},
-    "announcement": DECIDERS | {"alerting", "evaluate", "explain", "explanation", "limit", "limits", "notice"},
-    "oncall": DECIDERS | {"alerting", "announcement", "evaluate", "exporters", "limits", "notice"},
+    "announcement": DECIDERS | {"alert_states", "evaluate", "explain", "explanation", "limit", "limits", "notice"},
+    "oncall": DECIDERS | {"alert_states", "alerting", "announcement", "evaluate", "exporters", "limits", "notice"},
     "duty": DECIDERS
-    | {"alerting", "announcement", "channels", "courier", "dated", "evaluate", "exporters", "limit", "limits"}
+    | {"alert_states", "announcement", "channels", "courier", "dated", "evaluate", "exporters", "limit", "limits"}
     | {"notice", "oncall", "outbox"},
     "exporters": VALUES
     | {"attributes", "dated", "endpoint", "exporters", "gauges", "genai", "http_call", "kept", "kernels"}
@@ -288,6 +289,7 @@ def test_deciders_know_no_clock_and_no_io() -> None:
         "status",
         "binomial",
         "alerting",
+        "alert_states",
         "policy",
         "explain",
         "limits",

@@ -24,7 +24,7 @@ from channels.hook import Hook, hooked
 from channels.test_alertmanager import managed, real
 from exporters.receiver import PATIENCE_S, TAKEN, status
 
-from otelslo.alerting import FIRING, RESOLVED, transition_key
+from otelslo.alert_states import FIRING, RESOLVED, transition_key
 from otelslo.exporters.sqlite_reader import Reader
 
 from .ledger import Books, Client, Order
